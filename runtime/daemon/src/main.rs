@@ -1,0 +1,3 @@
+//! remandd.
+#![forbid(unsafe_code)]
+fn main() {}

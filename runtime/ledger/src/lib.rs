@@ -1,0 +1,2 @@
+//! Placeholder head: replaced by the room itself.
+#![forbid(unsafe_code)]

@@ -1,0 +1,15 @@
+//! The values that every room of the runtime speaks: no I/O, no clock, no entropy.
+//!
+//! A value of a type in this crate is well formed; it says nothing about permission. Permission is made in `authority`.
+#![forbid(unsafe_code)]
+
+pub mod digest;
+pub mod ids;
+
+pub use digest::Digest;
+pub use ids::{ExecutionId, IdError, RequestId, TenantId, TraceId};
+
+/// The version that every message, model and answer carries (`protocol_version`).
+///
+/// A reader accepts any minor version of the same major version and refuses every other major version.
+pub const PROTOCOL_VERSION: &str = "1.0";
