@@ -5,9 +5,11 @@
 
 pub mod digest;
 pub mod ids;
+pub mod limits;
 
 pub use digest::Digest;
 pub use ids::{ExecutionId, IdError, RequestId, TenantId, TraceId};
+pub use limits::Limits;
 
 /// The version that every message, model and answer carries (`protocol_version`).
 ///
