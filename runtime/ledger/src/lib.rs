@@ -1,2 +1,5 @@
 //! Placeholder head: replaced by the room itself.
 #![forbid(unsafe_code)]
+
+mod hash;
+pub mod merkle;
