@@ -85,6 +85,8 @@ macro_rules! text_id {
     };
 }
 
+pub(crate) use text_id;
+
 text_id!(
     /// A tenant's name: the last part of its log's origin, its folder and its control group.
     TenantId, "a tenant's name", "[a-z0-9][a-z0-9._-]{0,62}", is_name

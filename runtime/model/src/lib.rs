@@ -4,8 +4,12 @@
 #![forbid(unsafe_code)]
 
 pub mod digest;
+pub mod grant;
 pub mod ids;
 pub mod limits;
+pub mod quota;
+pub mod refusal;
+pub mod role;
 
 pub use digest::Digest;
 pub use ids::{ExecutionId, IdError, RequestId, TenantId, TraceId};
