@@ -1,2 +1,10 @@
-//! Placeholder head: replaced by the room itself.
+//! What the suites share: the checkout's text and crates, the rules held over them, and the kit that drives the product.
 #![forbid(unsafe_code)]
+
+pub mod budget;
+pub mod licences;
+pub mod repository;
+pub mod source;
+pub mod suite;
+pub mod tidy;
+pub mod walls;
