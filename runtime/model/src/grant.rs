@@ -50,6 +50,14 @@ text_id!(
     |text| text.strip_prefix("tok_").is_some_and(|rest| rest.len() == 32 && unhex(rest).is_some())
 );
 
+impl Resource {
+    /// The resource of a method that acts on nothing in particular.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self(String::new())
+    }
+}
+
 impl TokenId {
     /// The id that these 16 random bytes spell. The bytes come from the rim; they must never be used twice.
     #[must_use]
@@ -96,8 +104,8 @@ pub enum Pattern {
 impl Pattern {
     /// Every resource: `*`.
     #[must_use]
-    pub fn any() -> Self {
-        Self::Prefix(Resource(String::new()))
+    pub const fn any() -> Self {
+        Self::Prefix(Resource::none())
     }
 
     /// Whether the pattern covers this resource.

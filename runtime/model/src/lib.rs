@@ -3,15 +3,20 @@
 //! A value of a type in this crate is well formed; it says nothing about permission. Permission is made in `authority`.
 #![forbid(unsafe_code)]
 
+pub mod canonical;
+pub mod contract;
 pub mod digest;
+pub mod event;
 pub mod grant;
 pub mod ids;
 pub mod limits;
+pub mod plan;
 pub mod quota;
 pub mod refusal;
 pub mod role;
 
 pub use digest::Digest;
+pub use event::{Event, EventType, NewEvent, Subject};
 pub use ids::{ExecutionId, IdError, RequestId, TenantId, TraceId};
 pub use limits::Limits;
 
