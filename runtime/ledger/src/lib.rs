@@ -3,3 +3,4 @@
 
 mod hash;
 pub mod merkle;
+pub mod tile;
