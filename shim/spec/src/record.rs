@@ -139,6 +139,10 @@ pub enum Record {
     Omitted(Omission, u64),
     /// Everything was reported; the shim ends.
     Finished,
+    /// The descriptor for seccomp's user notifications comes with this record.
+    Listener,
+    /// The master of the payload's terminal comes with this record.
+    Terminal,
 }
 
 numbered! {
@@ -171,6 +175,8 @@ impl Record {
             Self::File(path, mode, size) => (7, u32::from(path) << 16 | u32::from(mode), size),
             Self::Omitted(why, count) => (8, why as u32, count),
             Self::Finished => (9, 0, 0),
+            Self::Listener => (10, 0, 0),
+            Self::Terminal => (11, 0, 0),
         };
         let mut bytes = [0; RECORD_BYTES];
         bytes[..4].copy_from_slice(&u32::to_le_bytes(kind));
@@ -194,6 +200,8 @@ impl Record {
             7 => Self::File((number >> 16) as u16, number as u16, wide),
             8 => Self::Omitted(Omission::from_number(number)?, wide),
             9 => Self::Finished,
+            10 => Self::Listener,
+            11 => Self::Terminal,
             _ => return None,
         })
     }
@@ -215,6 +223,8 @@ mod tests {
             Record::File(300, 0o755, 1 << 40),
             Record::Omitted(Omission::Kind, 3),
             Record::Finished,
+            Record::Listener,
+            Record::Terminal,
         ];
         for record in all {
             assert_eq!(Record::decode(&record.encode()), Some(record));

@@ -187,12 +187,12 @@ pub fn make_link(target: &CStr, folder: BorrowedFd<'_>, path: &CStr) -> Result<(
     check(unsafe { libc::symlinkat(target.as_ptr(), folder.as_raw_fd(), path.as_ptr()) }).map(drop)
 }
 
-/// fchownat(2) on the entry itself, never on what a link points to.
+/// fchownat(2) on the entry itself, never on what a link points to; an empty path means the descriptor.
 ///
 /// # Errors
 /// The call's.
 pub fn give(folder: BorrowedFd<'_>, path: &CStr, uid: u32, gid: u32) -> Result<()> {
-    let flags = libc::AT_SYMLINK_NOFOLLOW;
+    let flags = libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH;
     // SAFETY: `path` ends in NUL and lives through the call.
     check(unsafe { libc::fchownat(folder.as_raw_fd(), path.as_ptr(), uid, gid, flags) }).map(drop)
 }

@@ -1,0 +1,91 @@
+//! The control groups of cells, as far as root is needed: to enter them, and to clear them when the daemon is gone.
+//!
+//! The daemon makes and limits the groups; it owns the folders. The descriptors that enter them are opened here, because a
+//! version 1 hierarchy asks for the opener's rights over the process that is moved.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+
+use remand_spec::{Estate, Stage};
+use remand_sys::{Errno, c_string, file};
+
+use crate::Failure;
+
+/// The estate's hierarchies.
+pub struct Groups {
+    v1: Vec<OwnedFd>,
+    v2: Option<OwnedFd>,
+    name: CString,
+}
+
+/// What a cell enters.
+pub struct CellGroups {
+    /// Version 1 `tasks` files, open for writing.
+    pub tasks: Vec<OwnedFd>,
+    /// The version 2 folder that the cell is cloned into.
+    pub folder: Option<OwnedFd>,
+}
+
+const FOLDER: i32 = libc::O_DIRECTORY | libc::O_RDONLY;
+const PLAIN: u64 = file::BENEATH | file::NO_SYMLINKS | file::NO_MAGICLINKS;
+
+impl Groups {
+    /// Opens the folders that the estate names.
+    pub fn open(estate: &Estate) -> Result<Self, Errno> {
+        let open = |path: &Vec<u8>| file::open(&c_string(path.as_slice())?, FOLDER, 0);
+        let v1 = estate.groups_v1.iter().map(open).collect::<Result<_, _>>()?;
+        let v2 = estate.group_v2.as_ref().map(open).transpose()?;
+        Ok(Self { v1, v2, name: c_string(estate.group.as_slice())? })
+    }
+
+    /// Opens what the cell at `path` (vetted: `GROUP/TENANT/CELL`) enters; every hierarchy must have it.
+    pub fn of_cell(&self, path: &[u8]) -> Result<CellGroups, Failure> {
+        let failed = |error| Failure::call(Stage::Cgroup, "cannot open the cell's control group", error);
+        let path = c_string(path).map_err(failed)?;
+        let tasks = c_string([path.as_bytes(), b"/tasks"].concat()).map_err(failed)?;
+        let open = |fd: &OwnedFd| file::open_at(fd.as_fd(), &tasks, libc::O_WRONLY, 0, PLAIN);
+        let folder = |fd: &OwnedFd| file::open_at(fd.as_fd(), &path, FOLDER, 0, PLAIN);
+        Ok(CellGroups {
+            tasks: self.v1.iter().map(open).collect::<Result<_, _>>().map_err(failed)?,
+            folder: self.v2.as_ref().map(folder).transpose().map_err(failed)?,
+        })
+    }
+
+    /// Kills every cell and removes every group, as far as it goes within three seconds; the daemon's next start does the
+    /// rest. Nobody is left to report to.
+    pub fn clear(&self) {
+        let kill = c_string([self.name.as_bytes(), b"/cgroup.kill"].concat());
+        if let (Some(v2), Ok(path)) = (&self.v2, kill)
+            && let Ok(fd) = file::open_at(v2.as_fd(), &path, libc::O_WRONLY, 0, PLAIN)
+            && file::write_all(fd.as_fd(), b"1").is_err()
+        {
+            eprintln!("remand-spawner: the daemon is gone and its cells could not be killed by group");
+        }
+        for _ in 0..300 {
+            if self.v1.iter().chain(&self.v2).map(|root| self.remove_below(root)).fold(true, |all, gone| all & gone) {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+
+    /// Removes the tenants' and cells' groups of one hierarchy; whether none is left.
+    fn remove_below(&self, root: &OwnedFd) -> bool {
+        let path = std::path::PathBuf::from(format!(
+            "/proc/self/fd/{}/{}",
+            std::os::fd::AsRawFd::as_raw_fd(root),
+            self.name.to_string_lossy()
+        ));
+        let folders = |path: &std::path::Path| -> Vec<std::path::PathBuf> {
+            let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+            entries
+                .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+                .map(|entry| entry.path())
+                .collect()
+        };
+        let tenants = folders(&path);
+        let cells = tenants.iter().flat_map(|tenant| folders(tenant));
+        let gone = cells.map(|cell| std::fs::remove_dir(cell).is_ok()).fold(true, |all, gone| all & gone);
+        gone & tenants.iter().map(|tenant| std::fs::remove_dir(tenant).is_ok()).fold(true, |all, gone| all & gone)
+    }
+}

@@ -1,0 +1,265 @@
+//! Templates of roots: mount namespaces that hold an assembled root and nothing else.
+//!
+//! A template is assembled once per distinct root and kept. The spawner lives in the template that it used last; a cell's
+//! clone copies it into the cell's own user namespace, which locks every mount and every flag of it against whoever might
+//! become root in there. Host paths are resolved without following any link, so that what the estate allows by name is what
+//! is shown.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use remand_spec::{Mount, Root, SpawnSpec, Stage};
+use remand_sys::process::{self, Side};
+use remand_sys::{Errno, Result, c_string, file, mount};
+
+use crate::Failure;
+
+/// How many templates are kept; the oldest goes first.
+const TEMPLATES_MAX: usize = 32;
+const FOLDERS: [&CStr; 9] = [c"proc", c"dev", c"dev/pts", c"dev/shm", c"tmp", c"out", c"work", c"home", c"home/user"];
+const SCRATCH: &CStr = c".scratch";
+const DEVICES: [(&CStr, &CStr, u64); 5] = [
+    (c"/dev/null", c"dev/null", libc::makedev(1, 3)),
+    (c"/dev/zero", c"dev/zero", libc::makedev(1, 5)),
+    (c"/dev/full", c"dev/full", libc::makedev(1, 7)),
+    (c"/dev/random", c"dev/random", libc::makedev(1, 8)),
+    (c"/dev/urandom", c"dev/urandom", libc::makedev(1, 9)),
+];
+const LINKS: [(&CStr, &CStr); 5] = [
+    (c"/proc/self/fd", c"dev/fd"),
+    (c"/proc/self/fd/0", c"dev/stdin"),
+    (c"/proc/self/fd/1", c"dev/stdout"),
+    (c"/proc/self/fd/2", c"dev/stderr"),
+    (c"pts/ptmx", c"dev/ptmx"),
+];
+
+/// The templates and the namespace that host paths are resolved in.
+pub struct Templates {
+    host: OwnedFd,
+    proc: OwnedFd,
+    kept: Vec<(Vec<u8>, OwnedFd)>,
+    current: Option<Vec<u8>>,
+}
+
+impl Templates {
+    /// Moves the spawner into a mount namespace of its own, from which nothing spreads.
+    pub fn start() -> Result<Self> {
+        mount::unshare(libc::CLONE_NEWNS)?;
+        mount::mount(c"", c"/", c"", libc::MS_REC | libc::MS_PRIVATE, c"")?;
+        let proc = file::open(c"/proc", libc::O_PATH | libc::O_DIRECTORY, 0)?;
+        let host = own_namespace(proc.as_fd())?;
+        Ok(Self { host, proc, kept: Vec::new(), current: None })
+    }
+
+    /// The host's procfs.
+    pub fn proc(&self) -> BorrowedFd<'_> {
+        self.proc.as_fd()
+    }
+
+    /// Back to the host's mounts.
+    pub fn leave(&mut self) -> Result<()> {
+        if self.current.take().is_some() { mount::enter(self.host.as_fd(), libc::CLONE_NEWNS) } else { Ok(()) }
+    }
+
+    /// Makes the spec's root the spawner's own, assembling it where it is new; whether it was.
+    pub fn enter(&mut self, spec: &SpawnSpec) -> std::result::Result<bool, Failure> {
+        let mut key = spec.root.encode();
+        if spec.root.mounts.iter().any(|mount| mount.owned) {
+            key.extend(spec.ids_first.to_le_bytes());
+            key.extend(spec.user.to_le_bytes());
+        }
+        if self.current.as_ref() == Some(&key) {
+            return Ok(false);
+        }
+        let found = self.kept.iter().find(|(kept, _)| *kept == key);
+        if let Some((_, namespace)) = found {
+            let entered = mount::enter(namespace.as_fd(), libc::CLONE_NEWNS);
+            entered.map_err(|error| Failure::call(Stage::Template, "cannot enter the template", error))?;
+            self.current = Some(key);
+            return Ok(false);
+        }
+        let namespace = self.assemble(spec)?;
+        self.kept.push((key.clone(), namespace));
+        if self.kept.len() > TEMPLATES_MAX {
+            self.kept.remove(0);
+        }
+        self.current = Some(key);
+        Ok(true)
+    }
+
+    fn assemble(&mut self, spec: &SpawnSpec) -> std::result::Result<OwnedFd, Failure> {
+        let failed = |what: &str, error| Failure::call(Stage::Template, what, error);
+        self.current = Some(Vec::new());
+        self.leave().map_err(|error| failed("cannot return to the host's mounts", error))?;
+        let mut trees = Vec::new();
+        for mount in &spec.root.mounts {
+            let tree = self.tree(mount, spec);
+            let shown = String::from_utf8_lossy(&mount.source);
+            trees.push((tree.map_err(|error| failed(&format!("cannot show {shown}"), error))?, mount));
+        }
+        let devices = DEVICES.iter().map(|(path, ..)| device(path)).collect::<Result<Vec<_>>>();
+        let devices = devices.map_err(|error| failed("cannot show the devices", error))?;
+        let made = mount::unshare(libc::CLONE_NEWNS).and_then(|()| {
+            self.current = Some(Vec::new());
+            empty_root()
+        });
+        made.map_err(|error| failed("cannot make an empty root", error))?;
+        fill(&spec.root, &trees, &devices)?;
+        let closed = mount::pivot_here().and_then(|()| {
+            let flags = libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV;
+            mount::mount(c"", c"/", c"", flags, c"")
+        });
+        closed.and_then(|()| own_namespace(self.proc.as_fd())).map_err(|e| failed("cannot close the root", e))
+    }
+
+    /// A detached, restricted copy of a host path.
+    fn tree(&self, wanted: &Mount, spec: &SpawnSpec) -> Result<OwnedFd> {
+        let path = c_string(wanted.source.as_slice())?;
+        let root = file::open(c"/", libc::O_PATH, 0)?;
+        let exact = file::NO_SYMLINKS | file::NO_MAGICLINKS;
+        let source = file::open_at(root.as_fd(), &path, libc::O_PATH, 0, exact)?;
+        // A writable place shows one file system only: what is mounted below it was not asked for.
+        let tree = mount::clone_tree(source.as_fd(), c"", !wanted.writable)?;
+        let write = if wanted.writable { 0 } else { mount::READ_ONLY };
+        mount::restrict_tree(tree.as_fd(), write | mount::NO_SUID | mount::NO_DEV)?;
+        if wanted.owned {
+            let stat = file::stat(source.as_fd())?;
+            let owner = self.owner_map((stat.uid, stat.gid), spec)?;
+            mount::map_owners(tree.as_fd(), owner.as_fd())?;
+        }
+        Ok(tree)
+    }
+
+    /// A user namespace that maps the owner of a host folder to the payload's user, and nobody else.
+    fn owner_map(&self, owner: (u32, u32), spec: &SpawnSpec) -> Result<OwnedFd> {
+        let (held, hold) = file::pipe()?;
+        let (pid, process) = match process::clone(libc::CLONE_NEWUSER as u64, None, libc::SIGCHLD)? {
+            Side::Parent(pid, process) => (pid, process),
+            Side::Child => {
+                drop(hold);
+                process::exit(file::read(held.as_fd(), &mut [0]).is_err().into())
+            }
+        };
+        let maps = [("uid_map", owner.0, spec.user), ("gid_map", owner.1, spec.group)];
+        let written = maps.iter().try_for_each(|(name, from, to)| {
+            write_map(self.proc(), pid, name, &format!("{from} {} 1", spec.ids_first + to))
+        });
+        let namespace = written
+            .and_then(|()| file::open_at(self.proc(), &c_string(format!("{pid}/ns/user"))?, libc::O_RDONLY, 0, 0));
+        drop(hold);
+        process::kill_fd(process.as_fd(), libc::SIGKILL)?;
+        process::wait_child(true)?;
+        namespace
+    }
+}
+
+/// Writes one of a process's id maps, see user_namespaces(7).
+pub fn write_map(proc: BorrowedFd<'_>, pid: i32, name: &str, map: &str) -> Result<()> {
+    let fd = file::open_at(proc, &c_string(format!("{pid}/{name}"))?, libc::O_WRONLY, 0, 0)?;
+    file::write_all(fd.as_fd(), map.as_bytes())
+}
+
+fn own_namespace(proc: BorrowedFd<'_>) -> Result<OwnedFd> {
+    file::open_at(proc, c"thread-self/ns/mnt", libc::O_RDONLY, 0, 0)
+}
+
+/// A device's node, checked to be that device and not something laid over it.
+fn device(path: &CStr) -> Result<OwnedFd> {
+    let (_, _, number) = DEVICES.iter().find(|(name, ..)| *name == path).ok_or(Errno(libc::ENODEV))?;
+    let node = file::open(path, libc::O_PATH | libc::O_NOFOLLOW, 0)?;
+    let stat = file::stat(node.as_fd())?;
+    if stat.mode & libc::S_IFMT != libc::S_IFCHR || stat.device != *number {
+        return Err(Errno(libc::ENODEV));
+    }
+    let tree = mount::clone_tree(node.as_fd(), c"", false)?;
+    mount::restrict_tree(tree.as_fd(), mount::NO_SUID | mount::NO_EXEC)?;
+    Ok(tree)
+}
+
+/// A small file system for the root's own entries, entered but not yet the root.
+fn empty_root() -> Result<()> {
+    let flags = libc::MS_NOSUID | libc::MS_NODEV;
+    mount::mount(c"remand", c"/tmp", c"tmpfs", flags, c"mode=755,size=4m,nr_inodes=8k")?;
+    mount::change_folder(c"/tmp")
+}
+
+fn fill(root: &Root, trees: &[(OwnedFd, &Mount)], devices: &[OwnedFd]) -> std::result::Result<(), Failure> {
+    let named = |path: &[u8], error| {
+        Failure::call(Stage::Template, &format!("cannot make {} in the root", String::from_utf8_lossy(path)), error)
+    };
+    let here = file::open(c".", libc::O_PATH | libc::O_DIRECTORY, 0).map_err(|error| named(b"/", error))?;
+    fixtures(here.as_fd(), devices).map_err(|error| named(b"/dev", error))?;
+    for folder in &root.folders {
+        place(here.as_fd(), folder, true).map_err(|error| named(folder, error))?;
+    }
+    for (tree, wanted) in trees {
+        let folder = file::stat(tree.as_fd()).map(|stat| stat.mode & libc::S_IFMT == libc::S_IFDIR);
+        let put = |folder| mount::attach(tree.as_fd(), place(here.as_fd(), &wanted.target, folder)?.as_fd());
+        folder.and_then(put).map_err(|error| named(&wanted.target, error))?;
+    }
+    for text in &root.texts {
+        write_text(here.as_fd(), &text.path, &text.bytes).map_err(|error| named(&text.path, error))?;
+    }
+    for link in &root.links {
+        make_link(here.as_fd(), &link.path, &link.target).map_err(|error| named(&link.path, error))?;
+    }
+    Ok(())
+}
+
+/// Folders, devices and procfs. The host's procfs must be visible for the cell to be allowed to mount its own over it.
+fn fixtures(here: BorrowedFd<'_>, devices: &[OwnedFd]) -> Result<()> {
+    for folder in FOLDERS.iter().chain(&[SCRATCH]) {
+        file::make_folder(here, folder, 0o755)?;
+    }
+    for ((_, path, _), tree) in DEVICES.iter().zip(devices) {
+        drop(file::open_at(here, path, libc::O_CREAT | libc::O_WRONLY, 0o644, file::BENEATH)?);
+        mount::attach(tree.as_fd(), file::open_at(here, path, libc::O_PATH, 0, file::BENEATH)?.as_fd())?;
+    }
+    for (target, path) in LINKS {
+        file::make_link(target, here, path)?;
+    }
+    mount::mount(c"proc", c"proc", c"proc", libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC, c"")
+}
+
+const EXACT: u64 = file::BENEATH | file::NO_SYMLINKS | file::NO_MAGICLINKS;
+
+/// The file or folder at `path`, made where it is missing; never through a link.
+fn place(here: BorrowedFd<'_>, path: &[u8], folder: bool) -> Result<OwnedFd> {
+    let relative = c_string(&path[1..])?;
+    match file::open_at(here, &relative, libc::O_PATH, 0, EXACT) {
+        Err(Errno(libc::ENOENT)) => {}
+        other => return other,
+    }
+    parents(here, path)?;
+    if folder {
+        file::make_folder(here, &relative, 0o755)?;
+    } else {
+        drop(file::open_at(here, &relative, libc::O_CREAT | libc::O_EXCL | libc::O_WRONLY, 0o644, EXACT)?);
+    }
+    file::open_at(here, &relative, libc::O_PATH, 0, EXACT)
+}
+
+fn parents(here: BorrowedFd<'_>, path: &[u8]) -> Result<()> {
+    for (at, byte) in path.iter().enumerate().skip(1) {
+        if *byte == b'/' {
+            let parent = c_string(&path[1..at])?;
+            match file::open_at(here, &parent, libc::O_PATH | libc::O_DIRECTORY, 0, EXACT) {
+                Err(Errno(libc::ENOENT)) => file::make_folder(here, &parent, 0o755)?,
+                other => drop(other?),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn write_text(here: BorrowedFd<'_>, path: &[u8], bytes: &[u8]) -> Result<()> {
+    parents(here, path)?;
+    let flags = libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC;
+    let fd = file::open_at(here, &c_string(&path[1..])?, flags, 0o644, EXACT)?;
+    file::write_all(fd.as_fd(), bytes)
+}
+
+fn make_link(here: BorrowedFd<'_>, path: &[u8], target: &[u8]) -> Result<()> {
+    parents(here, path)?;
+    file::make_link(&c_string(target)?, here, &c_string(&path[1..])?)
+}
