@@ -1,0 +1,93 @@
+//! Writing limits and reading each one back: what the kernel does not confirm does not count.
+
+use std::path::PathBuf;
+
+use crate::dir::Dir;
+use crate::error::{CgroupError, Result};
+use crate::limits::{Absent, Setting};
+
+/// One limit as the kernel confirms it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Enforced {
+    /// The limit's name: the field of `CellLimits` or `TenantLimits`, or a part of it such as `memory_swappiness`.
+    pub name: &'static str,
+    /// What was asked for.
+    pub wanted: String,
+    /// What the interface file says now.
+    pub found: String,
+    /// The interface file.
+    pub file: PathBuf,
+}
+
+/// Writes the settings in order and reads each one back.
+pub(crate) fn apply<'a>(
+    settings: &[Setting],
+    dir_of: &dyn Fn(&str) -> Option<&'a Dir>,
+    host_has_swap: &dyn Fn() -> Result<bool>,
+) -> Result<Vec<Enforced>> {
+    let mut enforced = Vec::with_capacity(settings.len());
+    for setting in settings {
+        let dir = dir_of(setting.controller).ok_or_else(|| CgroupError::MissingController {
+            controller: setting.controller,
+            base: "this tree".to_owned(),
+            fix: "enable it on the host or leave the limit out",
+        })?;
+        match apply_one(setting, dir)? {
+            Some(row) => enforced.push(row),
+            None => enforced.extend(absent(setting, dir, host_has_swap)?),
+        }
+    }
+    Ok(enforced)
+}
+
+/// Sets one limit; `None` when the kernel has no such file.
+fn apply_one(setting: &Setting, dir: &Dir) -> Result<Option<Enforced>> {
+    if let Some(text) = &setting.text {
+        match dir.write(setting.file, text) {
+            Ok(()) => {}
+            Err(CgroupError::Io { action: "open", source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(None);
+            }
+            Err(CgroupError::Io { path, source, .. }) => {
+                return Err(CgroupError::Refused { name: setting.name, wanted: text.clone(), path, source });
+            }
+            Err(other) => return Err(other),
+        }
+    }
+    let Some(found) = dir.read_if_there(setting.file)? else { return Ok(None) };
+    let path = dir.path().join(setting.file);
+    let (name, wanted) = (setting.name, setting.expect.text());
+    let found = found.trim().to_owned();
+    if setting.expect.holds(&found) {
+        Ok(Some(Enforced { name, wanted, found, file: path }))
+    } else {
+        Err(CgroupError::NotHeld { name, wanted, found, path })
+    }
+}
+
+fn absent(setting: &Setting, dir: &Dir, host_has_swap: &dyn Fn() -> Result<bool>) -> Result<Option<Enforced>> {
+    let path = dir.path().join(setting.file);
+    let wanted = setting.expect.text();
+    match setting.absent {
+        Absent::Skip => Ok(None),
+        Absent::Refuse(fix) => Err(CgroupError::MissingFile { path, fix }),
+        Absent::HoldsWithoutSwap if host_has_swap()? => Err(CgroupError::MissingFile {
+            path,
+            fix: "boot with swapaccount=1, or switch swap off (swapoff -a), so that swap stays inside the limit",
+        }),
+        Absent::HoldsWithoutSwap => {
+            let found = "the host has no swap".to_owned();
+            Ok(Some(Enforced { name: setting.name, wanted, found, file: path }))
+        }
+    }
+}
+
+/// Whether any swap is active on this host.
+pub(crate) fn host_has_swap() -> Result<bool> {
+    match std::fs::read_to_string("/proc/swaps") {
+        Ok(text) => Ok(text.lines().count() > 1),
+        // A kernel without CONFIG_SWAP has no such table.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(CgroupError::Detect { what: "/proc/swaps", source }),
+    }
+}

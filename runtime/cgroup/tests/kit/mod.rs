@@ -1,0 +1,93 @@
+//! A tree of this test's own, processes inside its cells, and an end that leaves nothing behind.
+#![allow(dead_code, reason = "each suite uses its part")]
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use remand_cgroup::{Cell, CellLimits, Kill, Layout, Tree, Version};
+use remand_model::{Limits, TenantId};
+
+/// Long enough for a loaded machine; no verdict depends on it.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+/// A prepared tree that is removed when the test ends.
+pub struct Ground {
+    pub tree: Tree,
+    pub tenant: TenantId,
+}
+
+/// A tree, or a printed reason why this host cannot have one.
+pub fn ground() -> Option<Ground> {
+    if !rustix::process::geteuid().is_root() {
+        return skip("not root");
+    }
+    let layout = Layout::detect().expect("/proc is mounted");
+    let name = format!("remand-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let tree = match Tree::prepare(&layout, &name, 0, 0) {
+        Ok(tree) => tree,
+        Err(error) => return skip(&error.to_string()),
+    };
+    let tenant: TenantId = "acme".parse().unwrap();
+    tree.tenant(&tenant, &Default::default()).unwrap();
+    Some(Ground { tree, tenant })
+}
+
+/// Prints why a test did not run, so that skips can be counted.
+pub fn skip<T>(reason: &str) -> Option<T> {
+    writeln!(std::io::stderr(), "skipped: {reason}").expect("stderr takes a line");
+    None
+}
+
+impl Ground {
+    pub fn cell(&self, name: &str, limits: &CellLimits) -> Cell {
+        self.tree.cell(&self.tenant, name, limits).unwrap()
+    }
+}
+
+impl Drop for Ground {
+    fn drop(&mut self) {
+        let left = self.tree.clone().remove_all().expect("the test's tree can be removed");
+        assert!(left.is_empty(), "left behind: {left:?}");
+    }
+}
+
+/// Roomy limits that a test narrows in one place.
+pub fn roomy() -> CellLimits {
+    CellLimits::of(&Limits { memory_bytes_max: 256 << 20, cpu_millis_max: 2000, ..Limits::default() }, 1)
+}
+
+/// The files to which a process writes itself to enter the cell.
+pub fn doors(cell: &Cell) -> Vec<PathBuf> {
+    let door = |version| if version == Version::V1 { "tasks" } else { "cgroup.procs" };
+    cell.hierarchies().iter().map(|h| h.root.join(cell.relative()).join(door(h.version))).collect()
+}
+
+/// Starts a shell script inside the cell: the shell enters every hierarchy before the script begins.
+pub fn start(cell: &Cell, script: &str) -> Child {
+    let mut text = String::new();
+    for door in doors(cell) {
+        text += &format!("echo $$ > '{}' || exit 99\n", door.display());
+    }
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", &(text + script)]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command.spawn().unwrap()
+}
+
+/// Kills what is in the cell and removes it.
+pub fn end(cell: &Cell) {
+    assert_eq!(cell.kill().unwrap(), Kill::Sent);
+    cell.remove(PATIENCE).unwrap();
+}
+
+/// Waits for the watch's descriptor to become readable.
+pub fn wait_readable(watch: &remand_cgroup::Watch) {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let timeout = Timespec { tv_sec: PATIENCE.as_secs().cast_signed(), tv_nsec: 0 };
+    let ready = poll(&mut [PollFd::new(watch, PollFlags::IN)], Some(&timeout)).unwrap();
+    assert_eq!(ready, 1, "no notification");
+}

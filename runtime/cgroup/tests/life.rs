@@ -1,0 +1,195 @@
+//! A cell's life: names, one use, the end of everything in it, and what a sweep finds of an earlier one.
+
+mod kit;
+
+use std::io::{BufRead, BufReader};
+use std::process::Child;
+use std::time::Duration;
+
+use kit::{PATIENCE, end, ground, roomy, start, wait_readable};
+use remand_cgroup::{CellLimits, CgroupError, Kill, Layout, LeftoverEnd, Signal, Tree};
+
+/// Starts a script and waits for its first line.
+fn started(cell: &remand_cgroup::Cell, script: &str) -> Child {
+    let mut child = start(cell, script);
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    child
+}
+
+const STUBBORN: &str =
+    "trap '' TERM INT HUP; (setsid sh -c 'sh -c \"echo ready; kill -STOP \\$\\$\" & sleep 1000') & sleep 1000";
+
+#[test]
+fn killing_ends_stopped_detached_and_deaf_processes_alike() {
+    let Some(ground) = ground() else { return };
+    let cell = ground.cell("stubborn", &roomy());
+    let mut child = started(&cell, STUBBORN);
+    assert!(cell.populated().unwrap());
+    assert!(cell.pids().unwrap().len() >= 3);
+    assert_eq!(cell.kill().unwrap(), Kill::Sent);
+    cell.remove(PATIENCE).unwrap();
+    child.wait().unwrap();
+    assert!(!cell.populated().unwrap());
+}
+
+#[test]
+fn a_living_cell_is_not_removed_and_the_error_names_its_processes() {
+    let Some(ground) = ground() else { return };
+    let cell = ground.cell("alive", &roomy());
+    let mut child = started(&cell, "echo ready; exec sleep 1000");
+    let pid = child.id().cast_signed();
+    for wait in [Duration::ZERO, Duration::from_millis(5)] {
+        let error = cell.remove(wait).unwrap_err();
+        assert!(matches!(&error, CgroupError::Busy { pids, .. } if pids.contains(&pid)), "{error}");
+    }
+    end(&cell);
+    child.wait().unwrap();
+}
+
+#[test]
+fn removing_wakes_when_the_last_process_ends() {
+    let Some(ground) = ground() else { return };
+    let cell = ground.cell("ending", &roomy());
+    let mut child = started(&cell, "echo ready; read line");
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| cell.remove(PATIENCE));
+        drop(child.stdin.take());
+        waiter.join().unwrap().unwrap();
+    });
+    child.wait().unwrap();
+    cell.remove(Duration::ZERO).unwrap();
+}
+
+#[test]
+fn a_cells_name_is_used_once() {
+    let Some(ground) = ground() else { return };
+    let cell = ground.cell("once", &roomy());
+    let again = ground.tree.cell(&ground.tenant, "once", &roomy()).unwrap_err();
+    assert!(matches!(again, CgroupError::Exists { .. }), "{again}");
+    assert!(cell.relative().ends_with("/t-acme/c-once"));
+    end(&cell);
+}
+
+#[test]
+fn names_that_could_leave_their_place_are_refused() {
+    let Some(ground) = ground() else { return };
+    for name in ["", ".", "..", "a/b", "../x", "A", "a\nb"] {
+        let error = ground.tree.cell(&ground.tenant, name, &roomy()).unwrap_err();
+        assert!(matches!(error, CgroupError::Name { .. }), "{name:?} {error}");
+    }
+    let layout = Layout::detect().unwrap();
+    for name in ["", "tasks", "remand.x", "remand/x", "../remand", "cgroup.procs"] {
+        assert!(matches!(Tree::prepare(&layout, name, 0, 0), Err(CgroupError::Name { .. })), "{name:?}");
+    }
+}
+
+#[test]
+fn names_of_kernel_files_are_as_good_as_any_other() {
+    let Some(ground) = ground() else { return };
+    let tenant = "memory.max".parse().unwrap();
+    ground.tree.tenant(&tenant, &Default::default()).unwrap();
+    let cell = ground.tree.cell(&tenant, "tasks", &roomy()).unwrap();
+    end(&cell);
+}
+
+#[test]
+fn a_cell_of_an_unknown_tenant_is_refused() {
+    let Some(ground) = ground() else { return };
+    let error = ground.tree.cell(&"nobody".parse().unwrap(), "x", &roomy()).unwrap_err();
+    assert!(matches!(error, CgroupError::NoTenant { .. }), "{error}");
+}
+
+#[test]
+fn a_sweep_ends_what_nobody_claims_and_a_dry_run_ends_nothing() {
+    let Some(ground) = ground() else { return };
+    let kept = ground.cell("kept", &roomy());
+    let orphan = ground.cell("orphan", &roomy());
+    let empty = ground.cell("empty", &roomy());
+    let mut child = started(&orphan, STUBBORN);
+    let keep = |name: &str| name == "kept";
+    let dry = ground.tree.sweep(&keep, true).unwrap();
+    assert_eq!(dry.iter().map(|left| left.cell.as_str()).collect::<Vec<_>>(), ["empty", "orphan"]);
+    assert!(dry.iter().all(|left| left.end == LeftoverEnd::Found));
+    assert!(orphan.populated().unwrap());
+    let swept = ground.tree.sweep(&keep, false).unwrap();
+    assert!(swept.iter().all(|left| left.end == LeftoverEnd::Removed), "{swept:?}");
+    assert!(!swept[1].pids.is_empty());
+    child.wait().unwrap();
+    assert_eq!(ground.tree.cells(&ground.tenant).unwrap(), ["kept"]);
+    assert!(ground.tree.find(&ground.tenant, "orphan").unwrap().is_none());
+    assert!(ground.tree.find(&ground.tenant, "kept").unwrap().is_some());
+    end(&kept);
+    end(&empty);
+}
+
+#[test]
+fn a_tree_with_living_cells_ends_as_a_whole() {
+    let Some(ground) = ground() else { return };
+    let cell = ground.cell("alive", &roomy());
+    let mut child = started(&cell, STUBBORN);
+    let path = kit::doors(&cell)[0].clone();
+    drop(ground);
+    child.wait().unwrap();
+    assert!(!path.exists());
+}
+
+#[test]
+fn preparing_again_keeps_what_is_there() {
+    let Some(ground) = ground() else { return };
+    let cell = ground.cell("kept", &roomy());
+    let layout = Layout::detect().unwrap();
+    Tree::prepare(&layout, ground.tree.name(), 0, 0).unwrap();
+    assert!(ground.tree.find(&ground.tenant, "kept").unwrap().is_some());
+    end(&cell);
+}
+
+#[test]
+fn an_empty_cell_wakes_its_watch() {
+    let Some(ground) = ground() else { return };
+    if Layout::detect().unwrap().unified().is_none() {
+        return kit::skip("no version 2 hierarchy").unwrap_or(());
+    }
+    let cell = ground.cell("watched", &roomy());
+    let watch = cell.watch().unwrap();
+    assert!(watch.take().unwrap().is_empty());
+    let mut child = started(&cell, "echo ready; read line");
+    wait_readable(&watch);
+    assert!(watch.take().unwrap().contains(&Signal::Populated(true)));
+    drop(child.stdin.take());
+    wait_readable(&watch);
+    assert!(watch.take().unwrap().contains(&Signal::Populated(false)));
+    assert!(watch.take().unwrap().is_empty());
+    child.wait().unwrap();
+    end(&cell);
+}
+
+#[test]
+fn out_of_memory_wakes_an_async_watch() {
+    let Some(ground) = ground() else { return };
+    let cell = ground.cell("hog", &CellLimits { memory_bytes_max: 32 << 20, ..roomy() });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let watch =
+            tokio::io::unix::AsyncFd::with_interest(cell.watch().unwrap(), tokio::io::Interest::READABLE).unwrap();
+        let mut child = start(&cell, "python3 -c 'x = bytearray(1 << 30)'; echo ended; read line");
+        let seen = async {
+            loop {
+                let mut ready = watch.readable().await.unwrap();
+                let signals = watch.get_ref().take().unwrap();
+                ready.clear_ready();
+                if signals.contains(&Signal::OutOfMemory) {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, seen).await.expect("a notification of the kill");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert!(cell.events().unwrap().oom_kills > 0, "{line}");
+        assert_eq!(cell.kill().unwrap(), Kill::Sent);
+        child.wait().unwrap();
+    });
+    end(&cell);
+}
