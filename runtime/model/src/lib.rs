@@ -6,14 +6,17 @@
 pub mod canonical;
 pub mod contract;
 pub mod digest;
+pub mod envelope;
 pub mod event;
 pub mod grant;
 pub mod ids;
 pub mod limits;
+pub mod outcome;
 pub mod plan;
 pub mod quota;
 pub mod refusal;
 pub mod role;
+pub mod run;
 
 pub use digest::Digest;
 pub use event::{Event, EventType, NewEvent, Subject};
