@@ -1,2 +1,4 @@
-//! Placeholder head: replaced by the room itself.
+//! Who may do what: decisions only. Clock, entropy and disk are passed in; nothing here acts on the world.
 #![forbid(unsafe_code)]
+
+pub mod token;
