@@ -22,8 +22,9 @@ pub enum Signal {
     OutOfMemory,
     /// The memory limit was reached and the kernel reclaims; only on version 2.
     MemoryMax,
-    /// A fork was refused: read [`crate::Cell::events`].
-    Pids,
+    /// A fork was refused. Version 1 on newer kernels counts this without a notification: read [`crate::Cell::events`]
+    /// at the cell's end in any case.
+    PidsMax,
     /// The first process came or the last one went; only where version 2 is mounted.
     Populated(bool),
 }
@@ -124,7 +125,7 @@ impl Source {
             Err(errno) => return Err(watch_error(errno)),
         };
         Ok(match self.kind {
-            Kind::Pids => Signal::Pids,
+            Kind::Pids => Signal::PidsMax,
             Kind::Populated => Signal::Populated(populated_in(&text)),
             Kind::Memory if text.lines().any(|line| line.starts_with("oom_kill ") && line != "oom_kill 0") => {
                 Signal::OutOfMemory

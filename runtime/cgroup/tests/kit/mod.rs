@@ -67,6 +67,65 @@ pub fn doors(cell: &Cell) -> Vec<PathBuf> {
     cell.hierarchies().iter().map(|h| h.root.join(cell.relative()).join(door(h.version))).collect()
 }
 
+/// The part of a test that runs inside a cell: this same binary again, so that a bare machine needs nothing but a shell.
+/// Without its variable it is an empty test.
+#[test]
+fn payload() {
+    match std::env::var("REMAND_TEST_PAYLOAD").as_deref() {
+        Ok("memory") => hog_memory(),
+        Ok("memfd") => hog_memfd(),
+        Ok("threads") => bomb(),
+        Ok("spin") => spin(),
+        _ => {}
+    }
+}
+
+/// The shell words that run a payload.
+pub fn payload_command(name: &str) -> String {
+    let own = std::env::current_exe().unwrap();
+    format!("REMAND_TEST_PAYLOAD={name} '{}' --exact kit::payload --nocapture", own.display())
+}
+
+fn say(text: &str) {
+    let mut out = std::io::stdout();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).unwrap();
+}
+
+/// Touches memory in steps of 4 MiB and says how many MiB it got.
+fn hog_memory() {
+    let mut blocks = Vec::new();
+    for step in 1..256 {
+        blocks.push(vec![1u8; 4 << 20]);
+        say(&format!("\n{}\n", step * 4));
+    }
+}
+
+fn hog_memfd() {
+    let fd = rustix::fs::memfd_create("hog", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+    let mut file = std::fs::File::from(fd);
+    for _ in 0..256 {
+        file.write_all(&[1; 1 << 20]).unwrap();
+    }
+}
+
+/// Starts a hundred threads that stay, says how many were refused, and stays until it is killed.
+fn bomb() {
+    let stay = || std::thread::Builder::new().stack_size(64 << 10).spawn(std::thread::park);
+    let refused = (0..100).filter(|_| stay().is_err()).count();
+    say(&format!("\nrefused {refused}\n"));
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Keeps one processor busy for two seconds of wall time.
+fn spin() {
+    let began = std::time::Instant::now();
+    while began.elapsed() < Duration::from_secs(2) {
+        std::hint::spin_loop();
+    }
+}
+
 /// Starts a shell script inside the cell: the shell enters every hierarchy before the script begins.
 pub fn start(cell: &Cell, script: &str) -> Child {
     let mut text = String::new();
