@@ -1,6 +1,21 @@
-//! Placeholder head: replaced by the room itself.
+//! The durable record: one chain of events per tenant, the state that changes with them, and what proves both.
+//!
+//! [`Ledger`] is the way in: [`Ledger::append`] and [`Ledger::submit`] make a [`store::Transaction`] durable, the requirement's
+//! `append_event`, `get_merkle_root`, `verify_chain` and `replay` are in [`chain`]. What cannot be recorded does not happen:
+//! after a failed write everything is refused until the ledger is reopened, which verifies it.
 #![forbid(unsafe_code)]
 
+pub mod chain;
+pub mod checkpoint;
 mod hash;
+pub mod keys;
 pub mod merkle;
+pub mod note;
+pub mod policy_file;
+pub mod proof;
+mod recovery;
+pub mod store;
 pub mod tile;
+
+pub use store::{Ack, AppendError, Ledger, Refusal, Started, StateKey, StateOp, Transaction};
+pub mod witness;

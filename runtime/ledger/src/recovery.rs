@@ -1,0 +1,78 @@
+//! Reopening: every log's edge is computed anew from its rows and compared with its head, and what differs is named.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+use remand_model::{Digest, TenantId};
+
+use crate::chain::{self, ChainError};
+use crate::store::{AuditReader, Chain, Head, StoreError};
+
+/// Why a ledger does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A log is not what was committed.
+    #[error(
+        "the log of tenant {tenant} was changed behind the ledger's back; nothing runs until it is restored or archived"
+    )]
+    Tampered {
+        /// Whose log.
+        tenant: TenantId,
+        /// What is wrong, and with which event first.
+        #[source]
+        cause: ChainError,
+    },
+}
+
+/// Every log's chain, ready for the writer.
+///
+/// Cost: the partial tiles of every log and at most 255 entries, whatever the log's length.
+pub(crate) fn rebuild_all(reader: &dyn AuditReader) -> Result<HashMap<TenantId, Chain>, OpenError> {
+    let heads = reader.heads()?;
+    let mut chains = HashMap::with_capacity(heads.len());
+    for (number, head) in heads.into_iter().enumerate() {
+        if head.number as usize != number {
+            return Err(StoreError::damaged(format!("tenant number {number} is missing")).into());
+        }
+        chains.insert(head.tenant.clone(), rebuild(reader, head)?);
+    }
+    Ok(chains)
+}
+
+fn rebuild(reader: &dyn AuditReader, head: Head) -> Result<Chain, OpenError> {
+    let last = reader.last_event(head.number)?;
+    let rebuilt = Chain::rebuild(reader, head.clone());
+    match rebuilt {
+        Ok((chain, root)) if root == head.root && last.map_or(0, |id| id + 1) == head.size => Ok(chain),
+        Ok((_, root)) => Err(diagnose(reader, head, root)),
+        Err(StoreError::Damaged { what }) => {
+            let tenant = head.tenant.clone();
+            let cause = chain::first_fault(reader, &head)?.unwrap_or(ChainError::Tiles { what });
+            Err(OpenError::Tampered { tenant, cause })
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Reads the whole log to name the first bad event.
+fn diagnose(reader: &dyn AuditReader, head: Head, root: Digest) -> OpenError {
+    let cause = match chain::first_fault(reader, &head) {
+        Ok(Some(fault)) => fault,
+        Ok(None) => ChainError::Head { size: head.size, stored: head.root, computed: root },
+        Err(error) => return error.into(),
+    };
+    OpenError::Tampered { tenant: head.tenant, cause }
+}
+
+/// The id of the first event that the store has beyond a log's head.
+pub(crate) fn first_beyond(reader: &dyn AuditReader, head: &Head) -> Result<Option<u64>, StoreError> {
+    let mut beyond = None;
+    reader.entries(head.number, head.size, crate::store::EVENTS_MAX, &mut |id, _| {
+        beyond = Some(id);
+        ControlFlow::Break(())
+    })?;
+    Ok(beyond)
+}

@@ -1,0 +1,70 @@
+//! What the ledger's suites share: folders, backends, sample events.
+#![allow(dead_code, reason = "each suite uses its part")]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use remand_ledger::store::{Clock, OpenError, Options};
+use remand_ledger::{Ledger, StateKey};
+use remand_model::event::EventType;
+use remand_model::{Digest, ExecutionId, NewEvent, TenantId};
+
+pub struct Backend {
+    dir: tempfile::TempDir,
+}
+
+impl Backend {
+    pub fn sqlite() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn open(&self) -> Ledger {
+        self.try_open().unwrap()
+    }
+
+    pub fn try_open(&self) -> Result<Ledger, OpenError> {
+        Ledger::open(self.dir(), options())
+    }
+
+    pub fn open_with(&self, options: Options) -> Ledger {
+        Ledger::open(self.dir(), options).unwrap()
+    }
+}
+
+/// A clock that a test sets by hand.
+pub struct Hand(pub Arc<AtomicU64>);
+
+impl Clock for Hand {
+    fn wall_clock_us(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+pub fn options() -> Options {
+    Options::default()
+}
+
+pub fn tenant(name: &str) -> TenantId {
+    name.parse().unwrap()
+}
+
+pub fn key(name: &str) -> StateKey {
+    StateKey::new("test", name).unwrap()
+}
+
+pub fn execution(n: u32) -> ExecutionId {
+    ExecutionId::from_claims(&Digest::of(&n.to_be_bytes()))
+}
+
+pub fn event(n: u32) -> NewEvent {
+    NewEvent::new("sample".parse().unwrap(), &tenant("sample")).claim("n", n).observe("text", "as was seen")
+}
+
+pub fn started(n: u32) -> NewEvent {
+    NewEvent::new(EventType::EXECUTION_STARTED, &execution(n)).claim("n", n)
+}
