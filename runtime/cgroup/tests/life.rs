@@ -3,10 +3,11 @@
 mod kit;
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::process::Child;
 use std::time::Duration;
 
-use kit::{PATIENCE, end, ground, roomy, start, wait_readable};
+use kit::{NOBODY, PATIENCE, end, ground, ground_for, roomy, start, wait_readable};
 use remand_cgroup::{CellLimits, CgroupError, Kill, Layout, LeftoverEnd, Signal, Tree};
 
 /// Starts a script and waits for its first line.
@@ -136,6 +137,16 @@ fn a_tree_with_living_cells_ends_as_a_whole() {
 }
 
 #[test]
+fn an_unprivileged_daemon_builds_in_its_tree_and_cannot_widen_it() {
+    let Some(ground) = ground_for(NOBODY) else { return };
+    let mut command = kit::own_command("unprivileged");
+    command.env("REMAND_TEST_TREE", ground.tree.name()).uid(NOBODY).gid(NOBODY);
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("\nbuilt and refused\n"), "{output:?}");
+}
+
+#[test]
 fn preparing_again_keeps_what_is_there() {
     let Some(ground) = ground() else { return };
     let cell = ground.cell("kept", &roomy());
@@ -190,7 +201,9 @@ fn out_of_memory_wakes_an_async_watch() {
         };
         tokio::time::timeout(PATIENCE, seen).await.expect("a notification of the kill");
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
-        assert!(lines.any(|line| line == "ended"));
+        let shell_survives = lines.any(|line| line == "ended");
+        let one_fate = cell.enforced().iter().any(|row| row.name == "memory_oom_group");
+        assert_ne!(shell_survives, one_fate);
         assert!(cell.events().unwrap().oom_kills > 0);
         assert_eq!(cell.kill().unwrap(), Kill::Sent);
         child.wait().unwrap();
