@@ -1,0 +1,174 @@
+//! Single keys of a policy: the ones of `[limits]` and `[process]`, and `KEY=VALUE` from a command line.
+
+use remand_model::Limits;
+
+use crate::arch;
+use crate::error::PolicyError;
+use crate::profile::{Errno, Network, Process, Profile, Statement, Variable, Verdict};
+use crate::quantity;
+use crate::suggest::did_you_mean;
+use crate::values;
+
+/// The keys of `[limits]`.
+pub(crate) const LIMITS: [&str; 12] =
+    ["memory", "swap", "cpus", "cpu_time", "wall", "pids", "output", "disk", "inodes", "nofile", "files_size", "files"];
+/// The keys of `[process]`.
+pub(crate) const PROCESS: [&str; 10] =
+    ["user", "uid", "gid", "hostname", "directory", "umask", "network", "proc", "time_namespace", "devices"];
+/// The names that may be asked for under `/dev`.
+pub(crate) const DEVICES: [&str; 8] = ["null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts"];
+
+pub(crate) fn set(profile: &mut Profile, key: &str, value: &str) -> Result<(), PolicyError> {
+    let refuse = |message| PolicyError::Setting { key: key.to_owned(), message };
+    match key.split_once('.') {
+        None => limit(&mut profile.limits, key, value),
+        Some(("limits", rest)) => limit(&mut profile.limits, rest, value),
+        Some(("process", rest)) => process(&mut profile.process, rest, value),
+        Some(("environment", name)) => variable(profile, name, value),
+        Some(("syscalls", rest)) => syscall(profile, rest, value),
+        Some((section @ ("files" | "root"), _)) => Err(format!(
+            "the list [{section}] is widened by a profile that extends {:?}, where it says why",
+            profile.name
+        )),
+        Some((section, _)) => {
+            let sections = ["limits", "process", "environment", "syscalls"];
+            Err(format!("unknown section {section:?}{}", did_you_mean(section, sections)))
+        }
+    }
+    .map_err(refuse)
+}
+
+/// Sets one limit; also takes the long spelling of command-line flags.
+pub(crate) fn limit(limits: &mut Limits, key: &str, value: &str) -> Result<(), String> {
+    let key = key.replace('-', "_");
+    let (place, parsed) = match key.as_str() {
+        "memory" => (&mut limits.memory_bytes_max, quantity::bytes(value)),
+        "swap" => (&mut limits.swap_bytes_max, quantity::bytes(value)),
+        "cpus" => (&mut limits.cpu_millis_max, quantity::cpu_millis(value)),
+        "cpu_time" => (&mut limits.cpu_time_ms_max, quantity::milliseconds(value)),
+        "wall" => (&mut limits.wall_ms_max, quantity::milliseconds(value)),
+        "pids" => (&mut limits.pids_max, quantity::count(value)),
+        "output" | "output_max" => (&mut limits.output_bytes_max, quantity::bytes(value)),
+        "disk" => (&mut limits.disk_bytes_max, quantity::bytes(value)),
+        "inodes" => (&mut limits.inodes_max, quantity::count(value)),
+        "nofile" => (&mut limits.nofile_max, quantity::count(value)),
+        "files_size" => (&mut limits.files_bytes_max, quantity::bytes(value)),
+        "files" => (&mut limits.files_max, quantity::count(value)),
+        _ => return Err(unknown_key(&key, LIMITS)),
+    };
+    *place = parsed?;
+    if *place == 0 && ["memory", "cpus", "cpu_time", "wall", "pids", "nofile"].contains(&key.as_str()) {
+        return Err("0 would let nothing run; give a limit above it".to_owned());
+    }
+    Ok(())
+}
+
+/// Sets one key of `[process]`.
+pub(crate) fn process(process: &mut Process, key: &str, value: &str) -> Result<(), String> {
+    match key {
+        "user" => process.user = name(value)?,
+        "uid" => process.uid = identity(value)?,
+        "gid" => process.gid = identity(value)?,
+        "hostname" => process.hostname = name(value)?,
+        "directory" => process.directory = values::path(value)?,
+        "umask" => process.umask = umask(value)?,
+        "network" => process.network = network(value)?,
+        "proc" => process.proc_full = proc_full(value)?,
+        "time_namespace" => process.time_namespace = flag(value)?,
+        "devices" => process.devices = devices(value)?,
+        _ => return Err(unknown_key(key, PROCESS)),
+    }
+    Ok(())
+}
+
+fn unknown_key<const N: usize>(key: &str, known: [&'static str; N]) -> String {
+    format!("unknown key {key:?}{}; known here are: {}", did_you_mean(key, known), known.join(", "))
+}
+
+fn name(value: &str) -> Result<String, String> {
+    let wrong = || format!("{value:?} is no name; use small letters, digits, '.', '_' and '-', at most 63 bytes");
+    remand_model::ids::is_name(value).then(|| value.to_owned()).ok_or_else(wrong)
+}
+
+fn identity(value: &str) -> Result<u32, String> {
+    let wrong = || format!("{value:?} is no user or group id between 0 and 65534");
+    value.parse().ok().filter(|id| *id <= 65_534).ok_or_else(wrong)
+}
+
+fn umask(value: &str) -> Result<u32, String> {
+    let wrong = || format!("{value:?} is no umask; write three or four octal digits, like 0022");
+    u32::from_str_radix(value, 8).ok().filter(|mask| *mask <= 0o777).ok_or_else(wrong)
+}
+
+fn network(value: &str) -> Result<Network, String> {
+    match value {
+        "none" => Ok(Network::None),
+        "loopback" => Ok(Network::Loopback),
+        _ => Err(format!("unknown network {value:?}; write \"none\" or \"loopback\"")),
+    }
+}
+
+fn proc_full(value: &str) -> Result<bool, String> {
+    match value {
+        "pid" => Ok(false),
+        "full" => Ok(true),
+        _ => Err(format!("unknown proc {value:?}; write \"pid\" or \"full\"")),
+    }
+}
+
+fn flag(value: &str) -> Result<bool, String> {
+    value.parse().map_err(|_| format!("{value:?} is neither true nor false"))
+}
+
+fn devices(value: &str) -> Result<Vec<String>, String> {
+    let check = |device: &str| match DEVICES.contains(&device) {
+        true => Ok(device.to_owned()),
+        false => Err(format!("unknown device {device:?}{}", did_you_mean(device, DEVICES))),
+    };
+    value.split(',').map(str::trim).filter(|device| !device.is_empty()).map(check).collect()
+}
+
+fn variable(profile: &mut Profile, name: &str, value: &str) -> Result<(), String> {
+    if value.contains('\0') {
+        return Err("a variable's value cannot hold a zero byte".to_owned());
+    }
+    let why = "set by the caller".to_owned();
+    put_variable(profile, Variable { name: values::variable(name)?, value: value.to_owned(), why });
+    Ok(())
+}
+
+/// Adds a variable, in the place of one of the same name.
+pub(crate) fn put_variable(profile: &mut Profile, variable: Variable) {
+    profile.environment.retain(|known| known.name != variable.name);
+    profile.environment.push(variable);
+}
+
+fn syscall(profile: &mut Profile, key: &str, value: &str) -> Result<(), String> {
+    let verdict = match key {
+        "deny" => Verdict::Deny(Errno::EPERM),
+        "kill" => Verdict::Kill,
+        "allow" | "dangerous_allow" => {
+            return Err(format!("a call is allowed by a profile that extends {:?}, where it says why", profile.name));
+        }
+        _ => return Err(unknown_key(key, ["deny", "kill"])),
+    };
+    for name in value.split(',').map(str::trim) {
+        known_call(name)?;
+        if crate::resolve::ESSENTIAL.contains(&name) {
+            return Err(format!("{name:?} is needed to start any program, and cannot be taken away"));
+        }
+        let why = "set by the caller".to_owned();
+        let statement = Statement { verdict, why, source: "command line".to_owned() };
+        profile.syscalls.statements.insert(name.to_owned(), statement);
+        profile.syscalls.arguments.retain(|rule| rule.syscall != name);
+    }
+    Ok(())
+}
+
+/// Refuses a name that no kernel of this architecture has.
+pub(crate) fn known_call(name: &str) -> Result<(), String> {
+    match arch::number(name) {
+        Some(_) => Ok(()),
+        None => Err(format!("unknown system call {name:?}{}", did_you_mean(name, arch::names()))),
+    }
+}
