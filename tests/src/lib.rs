@@ -1,6 +1,7 @@
 //! What the suites share: the checkout's text and crates, the rules held over them, and the kit that drives the product.
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod budget;
 pub mod licences;
 pub mod repository;

@@ -1,0 +1,207 @@
+//! Who is compared: for each box the command that runs a workload in it with all the isolation that it offers.
+
+use super::oci;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What is run inside each box.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Workload {
+    /// A static program that returns at once.
+    True,
+    /// `python3 -c 'print(1)'`.
+    Python,
+    /// The static program, asked for [`PROBE_CODE`]: shows that a box really runs it.
+    Probe,
+}
+
+/// The exit code that the static program returns when it is given an argument.
+pub const PROBE_CODE: i32 = 42;
+
+impl Workload {
+    /// Those of the report, in its order.
+    pub const MEASURED: [Self; 2] = [Self::True, Self::Python];
+
+    /// The command inside the box; the static program lies in `/bench` there.
+    #[must_use]
+    pub fn argv(self) -> &'static [&'static str] {
+        match self {
+            Self::True => &["/bench/true"],
+            Self::Python => &["/usr/bin/python3", "-c", "print(1)"],
+            Self::Probe => &["/bench/true", "probe"],
+        }
+    }
+
+    /// What it must have printed.
+    #[must_use]
+    pub fn stdout(self) -> &'static [u8] {
+        match self {
+            Self::True | Self::Probe => b"",
+            Self::Python => b"1\n",
+        }
+    }
+
+    /// As it is called in the report.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::True => "a static `true`",
+            Self::Python => "`python3 -c 'print(1)'`",
+            Self::Probe => "a probe",
+        }
+    }
+}
+
+/// One way to run a workload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// `posix_spawn` and nothing else: the measure of all.
+    Plain,
+    /// A fresh `remand run` that starts its daemon, runs, and ends it.
+    RemandAlone,
+    /// bubblewrap, all namespaces.
+    Bubblewrap,
+    /// crun, all namespaces, limits, a filter.
+    Crun,
+    /// runc, the same.
+    Runc,
+    /// gVisor, the same, without control groups.
+    Runsc,
+}
+
+impl Peer {
+    /// All, plain first.
+    pub const ALL: [Self; 6] = [Self::Plain, Self::RemandAlone, Self::Bubblewrap, Self::Crun, Self::Runc, Self::Runsc];
+
+    /// As it is called in the report and on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::RemandAlone => "remand-run",
+            Self::Bubblewrap => "bwrap",
+            Self::Crun => "crun",
+            Self::Runc => "runc",
+            Self::Runsc => "runsc",
+        }
+    }
+
+    /// What its row stands for.
+    #[must_use]
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Plain => "posix_spawn and exec, no isolation",
+            Self::RemandAlone => "`remand run` without a daemon: it starts one, and ends it",
+            Self::Bubblewrap => "seven namespaces, read-only binds, no capabilities; no control group, no filter",
+            Self::Crun | Self::Runc => {
+                "seven namespaces, memory, processor and process limits, a filter of some 100 calls"
+            }
+            Self::Runsc => "its own kernel in user space, no network, no control group",
+        }
+    }
+
+    /// Whether it must not see the second version's hierarchy beside the first's: crun refuses such hosts otherwise.
+    #[must_use]
+    pub fn wants_no_hybrid(self) -> bool {
+        self == Self::Crun && Path::new(UNIFIED).exists()
+    }
+
+    /// Who is asked for its version, if anybody.
+    #[must_use]
+    pub fn program(self) -> Option<&'static str> {
+        match self {
+            Self::Plain | Self::RemandAlone => None,
+            Self::Bubblewrap => Some("bwrap"),
+            Self::Crun => Some("crun"),
+            Self::Runc => Some("runc"),
+            Self::Runsc => Some("runsc"),
+        }
+    }
+}
+
+/// Where a hybrid host mounts the second version's hierarchy.
+pub const UNIFIED: &str = "/sys/fs/cgroup/unified";
+
+/// Where a run finds its things: the static program, the bundles, our binaries.
+#[derive(Debug, Clone)]
+pub struct Ground {
+    /// A temporary folder: `bench/true`, `root/`, `bundle-*`.
+    pub folder: PathBuf,
+    /// The folder of `remand`.
+    pub binaries: PathBuf,
+}
+
+impl Ground {
+    /// Makes what the boxes need below `folder`, which holds `bench/true` already.
+    pub fn prepare(folder: &Path, binaries: &Path) -> std::io::Result<Self> {
+        for workload in [Workload::True, Workload::Python, Workload::Probe] {
+            oci::write_bundle(&folder.join(bundle(workload)), &folder.join("bench"), workload)?;
+        }
+        Ok(Self { folder: folder.to_owned(), binaries: binaries.to_owned() })
+    }
+
+    /// The command of one run; `id` is used by no other run.
+    #[must_use]
+    pub fn command(&self, peer: Peer, workload: Workload, id: &str) -> Command {
+        match peer {
+            Peer::Plain => self.plain(workload),
+            Peer::RemandAlone => self.remand(workload),
+            Peer::Bubblewrap => self.bubblewrap(workload),
+            Peer::Crun => self.container("crun", &[], workload, id),
+            Peer::Runc => self.container("runc", &[], workload, id),
+            Peer::Runsc => {
+                let options = ["--network=none", "--ignore-cgroups", "--platform=ptrace"];
+                self.container("runsc", &options, workload, id)
+            }
+        }
+    }
+
+    fn plain(&self, workload: Workload) -> Command {
+        let argv = workload.argv();
+        let outside = argv[0].replace("/bench/", &format!("{}/", self.folder.join("bench").display()));
+        let mut command = Command::new(outside);
+        command.args(&argv[1..]);
+        command
+    }
+
+    fn remand(&self, workload: Workload) -> Command {
+        let mut command = Command::new(self.binaries.join("remand"));
+        command.arg("run").arg("-v").arg(self.bind()).arg("--").args(workload.argv());
+        command
+    }
+
+    fn bind(&self) -> OsString {
+        let mut bind = self.folder.join("bench").into_os_string();
+        bind.push(":/bench:ro");
+        bind
+    }
+
+    fn bubblewrap(&self, workload: Workload) -> Command {
+        let mut command = Command::new("bwrap");
+        command.args(["--unshare-all", "--unshare-user", "--new-session", "--die-with-parent", "--cap-drop", "ALL"]);
+        command.args(["--uid", "1000", "--gid", "1000", "--hostname", "box", "--clearenv"]);
+        for path in oci::HOST_FOLDERS {
+            command.args(["--ro-bind", path, path]);
+        }
+        command.arg("--ro-bind").arg(self.folder.join("bench")).arg("/bench");
+        command.args(["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--chdir", "/", "--"]);
+        command.args(workload.argv());
+        command
+    }
+
+    fn container(&self, program: &str, options: &[&str], workload: Workload, id: &str) -> Command {
+        let mut command = Command::new(program);
+        command.arg("--root").arg(self.folder.join(format!("state-{program}"))).args(options);
+        command.arg("run").arg("--bundle").arg(self.folder.join(bundle(workload))).arg(id);
+        command
+    }
+}
+
+fn bundle(workload: Workload) -> &'static str {
+    match workload {
+        Workload::True => "bundle-true",
+        Workload::Python => "bundle-python",
+        Workload::Probe => "bundle-probe",
+    }
+}
