@@ -16,6 +16,6 @@ pub mod proof;
 mod recovery;
 pub mod store;
 pub mod tile;
+pub mod witness;
 
 pub use store::{Ack, AppendError, Ledger, Refusal, Started, StateKey, StateOp, Transaction};
-pub mod witness;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::thread::JoinHandle;
@@ -94,6 +95,17 @@ pub(super) struct Shared {
     views: RwLock<HashMap<TenantId, Arc<View>>>,
     poison: OnceLock<Arc<StoreError>>,
     reader: Arc<dyn AuditReader>,
+    commits: AtomicU64,
+    events: AtomicU64,
+}
+
+/// What the writer has done since the ledger was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stats {
+    /// Durable commits: one sync each.
+    pub commits: u64,
+    /// Durable events.
+    pub events: u64,
 }
 
 impl Shared {
@@ -102,6 +114,11 @@ impl Shared {
         views.for_each(|view| {
             all.insert(view.head.tenant.clone(), Arc::new(view));
         });
+    }
+
+    pub(super) fn count(&self, events: u64) {
+        self.commits.fetch_add(1, Ordering::Relaxed);
+        self.events.fetch_add(events, Ordering::Relaxed);
     }
 
     /// Refuses everything from now on; the first cause stays.
@@ -139,7 +156,8 @@ impl Ledger {
             gather: options.gather,
         };
         let (views, poison) = (RwLock::default(), OnceLock::new());
-        let shared = Arc::new(Shared { queue: Queue::new(bounds), views, poison, reader });
+        let (commits, events) = Default::default();
+        let shared = Arc::new(Shared { queue: Queue::new(bounds), views, poison, reader, commits, events });
         shared.publish(chains.values().map(Chain::view));
         let writer = Writer::new(store, chains, options.clock, shared.clone());
         let thread = std::thread::Builder::new().name("ledger-writer".into()).spawn(move || writer.run());
@@ -189,6 +207,13 @@ impl Ledger {
             Err(Declined::Full(job)) => (job.done)(Err(AppendError::Busy)),
             Err(Declined::Closed(job)) => (job.done)(Err(shared.refusal())),
         }
+    }
+
+    /// What the writer has done since the ledger was opened.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let shared = &self.inner.shared;
+        Stats { commits: shared.commits.load(Ordering::Relaxed), events: shared.events.load(Ordering::Relaxed) }
     }
 
     /// Why everything is refused, where it is.

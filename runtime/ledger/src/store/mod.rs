@@ -7,6 +7,7 @@
 mod ack;
 mod ledger;
 mod queue;
+pub mod segments;
 pub mod sqlite;
 mod transaction;
 mod tree;
@@ -21,7 +22,7 @@ use std::sync::Arc;
 use remand_model::{Digest, EventType, Subject, TenantId};
 
 pub use ack::{Ack, AppendError, Receipt, Started};
-pub use ledger::{Clock, Completion, Ledger, OpenError, OpenExecution, Options, SystemClock};
+pub use ledger::{Clock, Completion, Ledger, OpenError, OpenExecution, Options, Stats, SystemClock};
 pub use transaction::{Condition, KeyError, Refusal, StateKey, StateOp, StateQuota, Transaction};
 pub(crate) use tree::Chain;
 pub use tree::LogTree;

@@ -130,10 +130,14 @@ impl Writer {
         verdicts: &mut Vec<Verdict>,
     ) -> Result<(), StoreError> {
         let mut touched = BTreeSet::new();
+        let mut written = 0;
         self.store.begin()?;
         for (tenant, events, ops) in jobs {
             let verdict = self.apply(&tenant, &events, &ops)?;
-            if matches!(&verdict, Verdict::Written(receipts, _) if !receipts.is_empty()) {
+            if let Verdict::Written(receipts, _) = &verdict
+                && !receipts.is_empty()
+            {
+                written += receipts.len() as u64;
                 touched.insert(tenant);
             }
             verdicts.push(verdict);
@@ -145,6 +149,7 @@ impl Writer {
             self.store.put_head(&chain.head)?;
         }
         self.store.commit()?;
+        self.shared.count(written);
         self.shared.publish(touched.iter().map(|tenant| self.chains[tenant].view()));
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use remand_ledger::store::segments::SegmentStore;
 use remand_ledger::store::{Clock, OpenError, Options};
 use remand_ledger::{Ledger, StateKey};
 use remand_model::event::EventType;
@@ -12,11 +13,16 @@ use remand_model::{Digest, ExecutionId, NewEvent, TenantId};
 
 pub struct Backend {
     dir: tempfile::TempDir,
+    segments: bool,
 }
 
 impl Backend {
     pub fn sqlite() -> Self {
-        Self { dir: tempfile::tempdir().unwrap() }
+        Self { dir: tempfile::tempdir().unwrap(), segments: false }
+    }
+
+    pub fn segments() -> Self {
+        Self { segments: true, ..Self::sqlite() }
     }
 
     pub fn dir(&self) -> &Path {
@@ -28,12 +34,16 @@ impl Backend {
     }
 
     pub fn try_open(&self) -> Result<Ledger, OpenError> {
-        Ledger::open(self.dir(), options())
+        open(self.dir(), self.segments, options())
     }
 
     pub fn open_with(&self, options: Options) -> Ledger {
-        Ledger::open(self.dir(), options).unwrap()
+        open(self.dir(), self.segments, options).unwrap()
     }
+}
+
+pub fn open(dir: &Path, segments: bool, options: Options) -> Result<Ledger, OpenError> {
+    if segments { Ledger::open_store(Box::new(SegmentStore::open(dir)?), options) } else { Ledger::open(dir, options) }
 }
 
 /// A clock that a test sets by hand.

@@ -1,0 +1,152 @@
+//! Measures the ledger beside the disk it runs on: `ledger_bench DIR [EVENTS] [APPENDERS] [TENANTS]`.
+//!
+//! Prints acknowledged durable events per second, events per sync, CPU per event, acknowledgement latency, the raw
+//! fdatasync latency of the same run, and the time to reopen a log of a million events after the process vanished.
+
+use std::error::Error;
+use std::fs::File;
+use std::io::{Write, stdout};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use remand_ledger::store::Options;
+use remand_ledger::{Ledger, Transaction};
+use remand_model::event::EventType;
+use remand_model::{Digest, ExecutionId, NewEvent, TenantId};
+
+type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+
+const FILL_EVENTS: u64 = 1_000_000;
+
+fn main() -> Outcome {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let number = |place: usize, default: u64| arguments.get(place).map_or(Ok(default), |text| text.parse());
+    let dir = PathBuf::from(arguments.first().ok_or("usage: ledger_bench DIR [EVENTS] [APPENDERS] [TENANTS]")?);
+    if arguments.get(1).is_some_and(|word| word == "fill") {
+        return fill(&dir, number(2, 10)?);
+    }
+    let (events, appenders, tenants) = (number(1, 200_000)?, number(2, 100)?, number(3, 10)?);
+    let mut out = stdout();
+    let before = sync_latency(&dir)?;
+    append(&mut out, &dir.join("append"), events, appenders, tenants)?;
+    let after = sync_latency(&dir)?;
+    writeln!(out, "fdatasync of 16 KiB        p50 {before:?} before, {after:?} after")?;
+    for tenants in [1, 10, 1000] {
+        reopen(&mut out, &dir.join(format!("reopen-{tenants}")), tenants)?;
+    }
+    Ok(())
+}
+
+/// The p50 of 200 appended and synced blocks.
+fn sync_latency(dir: &Path) -> Outcome<Duration> {
+    std::fs::create_dir_all(dir)?;
+    let path = dir.join("sync-probe");
+    let mut file = File::create(&path)?;
+    let mut times = Vec::with_capacity(200);
+    for _ in 0..200 {
+        let start = Instant::now();
+        file.write_all(&[7; 16_384])?;
+        file.sync_data()?;
+        times.push(start.elapsed());
+    }
+    std::fs::remove_file(path)?;
+    Ok(percentile(&mut times, 50))
+}
+
+fn percentile(times: &mut [Duration], percent: usize) -> Duration {
+    times.sort_unstable();
+    times[(times.len() - 1) * percent / 100]
+}
+
+/// CPU time of this process, user and system, in microseconds (proc(5): `stat`, 100 ticks a second).
+fn cpu_us() -> Outcome<u64> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |place: usize| fields.get(place).ok_or("no such field").map(|text| text.parse::<u64>());
+    Ok((ticks(11)?? + ticks(12)??) * 10_000)
+}
+
+fn sample(n: u64) -> NewEvent {
+    let execution = ExecutionId::from_claims(&Digest::of(&(n / 16).to_be_bytes()));
+    NewEvent::new(EventType::RESOURCE_LIMIT_CHECK, &execution)
+        .claim("limit", "memory_bytes_max")
+        .claim("verdict", "allowed")
+        .claim("step", (n % 16) as u32)
+        .observe("elapsed_us", (n % 10_000) as u32)
+}
+
+fn tenant(n: u64) -> Outcome<TenantId> {
+    Ok(format!("tenant-{n}").parse()?)
+}
+
+fn append(out: &mut impl Write, dir: &Path, events: u64, appenders: u64, tenants: u64) -> Outcome {
+    let ledger = Ledger::open(dir, Options::default())?;
+    let names = (0..tenants).map(tenant).collect::<Outcome<Vec<_>>>()?;
+    let (cpu, start) = (cpu_us()?, Instant::now());
+    let each = events / appenders;
+    let mut times: Vec<Duration> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..appenders)
+            .map(|appender| {
+                let (ledger, tenant) = (&ledger, &names[(appender % tenants) as usize]);
+                scope.spawn(move || run_appender(ledger, tenant, appender << 32, each))
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap_or_default()).collect::<Vec<_>>().concat()
+    });
+    let (wall, cpu) = (start.elapsed(), cpu_us()? - cpu);
+    let stats = ledger.stats();
+    if times.len() as u64 != each * appenders || stats.events != each * appenders {
+        return Err("not every event was acknowledged".into());
+    }
+    writeln!(out, "{appenders} appenders, {tenants} tenants, {} events", stats.events)?;
+    writeln!(out, "acknowledged events/s      {:.0}", stats.events as f64 / wall.as_secs_f64())?;
+    writeln!(out, "events per sync            {:.1}", stats.events as f64 / stats.commits as f64)?;
+    writeln!(out, "CPU per event              {:.1} us", cpu as f64 / stats.events as f64)?;
+    let p50 = percentile(&mut times, 50);
+    writeln!(out, "acknowledgement            p50 {p50:?}, p99 {:?}", percentile(&mut times, 99))?;
+    ledger.close()?;
+    let size = std::fs::metadata(remand_ledger::store::sqlite::database_path(dir))?.len();
+    writeln!(out, "bytes per event on disk    {}", size / stats.events)?;
+    Ok(())
+}
+
+fn run_appender(ledger: &Ledger, tenant: &TenantId, first: u64, count: u64) -> Vec<Duration> {
+    let timed = |n| {
+        let start = Instant::now();
+        let ack = ledger.append(Transaction::new(tenant.clone()).event(sample(first + n)));
+        ack.ok().map(|_| start.elapsed())
+    };
+    (0..count).filter_map(timed).collect()
+}
+
+/// Writes a million events and vanishes without closing anything.
+fn fill(dir: &Path, tenants: u64) -> Outcome {
+    let ledger = Ledger::open(dir, Options::default())?;
+    for round in 0..FILL_EVENTS.div_ceil(250) {
+        let events = (0..250).map(|n| sample(round * 250 + n)).collect();
+        let tenant = tenant(round % tenants)?;
+        ledger.submit(Transaction { tenant, events, ops: Vec::new() }, Box::new(drop));
+    }
+    while ledger.stats().events < FILL_EVENTS && ledger.poisoned().is_none() {
+        std::thread::yield_now();
+    }
+    std::process::abort();
+}
+
+fn reopen(out: &mut impl Write, dir: &Path, tenants: u64) -> Outcome {
+    if !dir.exists() {
+        Command::new(std::env::current_exe()?).arg(dir).args(["fill", &tenants.to_string()]).status()?;
+    }
+    let start = Instant::now();
+    let ledger = Ledger::open(dir, Options::default())?;
+    let first = start.elapsed();
+    let events: u64 = ledger.heads().iter().map(|head| head.size).sum();
+    ledger.close()?;
+    drop(ledger);
+    let start = Instant::now();
+    drop(Ledger::open(dir, Options::default())?);
+    let again = start.elapsed();
+    writeln!(out, "reopen {events} events of {tenants} tenants: {first:?} after a crash, {again:?} after a close")?;
+    Ok(())
+}
