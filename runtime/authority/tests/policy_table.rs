@@ -38,9 +38,12 @@ fn no_effect_is_ever_allowed_to_a_viewer_or_without_arming() {
 fn a_higher_role_may_do_all_that_a_lower_one_may() {
     for (role, arming, action, stage) in cells() {
         if verdict(role, arming, action, stage).is_ok() {
-            assert!(Role::ALL.iter().filter(|higher| **higher >= role).all(|higher| {
-                verdict(*higher, arming, action, stage).is_ok()
-            }));
+            assert!(
+                Role::ALL
+                    .iter()
+                    .filter(|higher| **higher >= role)
+                    .all(|higher| { verdict(*higher, arming, action, stage).is_ok() })
+            );
         }
     }
 }
@@ -57,6 +60,8 @@ fn nothing_but_the_handshake_is_allowed_before_it_and_nothing_at_all_after_the_e
 #[test]
 fn every_action_is_allowed_to_somebody_somewhere() {
     for action in Action::ALL {
-        assert!(cells().any(|(role, arming, cell, stage)| cell == *action && verdict(role, arming, cell, stage).is_ok()));
+        assert!(
+            cells().any(|(role, arming, cell, stage)| cell == *action && verdict(role, arming, cell, stage).is_ok())
+        );
     }
 }

@@ -14,6 +14,8 @@ use remand_model::refusal::{Code, Refusal};
 use remand_model::{Digest, TenantId};
 use serde::{Deserialize, Serialize};
 
+use crate::Clock;
+
 use super::verify::{self, BlockId, Facts};
 use super::{RootPublic, TokenBytes, datalog, defect};
 
@@ -53,10 +55,8 @@ pub struct Presented<'a> {
     pub user_id: &'a UserId,
     /// What set the request off.
     pub trigger: Trigger,
-    /// The node's clock, in seconds since the Unix epoch.
-    pub now_s: u64,
-    /// The wall clock of the node's last event, in seconds since the Unix epoch.
-    pub last_event_s: u64,
+    /// The moment.
+    pub clock: Clock,
 }
 
 /// A token that was valid when it was presented. Only [`TokenRegistry::validate`] makes one.
@@ -287,7 +287,7 @@ impl TokenRegistry {
         let facts = self.facts(token, bytes)?;
         self.record_of(&facts)?;
         check_presented(&facts, presented)?;
-        check_time(&facts, presented.now_s, presented.last_event_s)?;
+        check_time(&facts, presented.clock.wall_s, presented.clock.last_event_s)?;
         Ok(VerifiedToken { facts, bytes, trigger: presented.trigger })
     }
 
@@ -303,13 +303,13 @@ impl TokenRegistry {
         scope: &Scope,
         resource: &Resource,
         cpu_ms: u64,
-        clock: (u64, u64),
+        clock: &Clock,
     ) -> Result<Allowed, Refusal> {
         let facts = &token.facts;
         self.check_revoked(&facts.blocks)?;
         self.record_of(facts)?;
-        check_time(facts, clock.0, clock.1)?;
-        self.check_scope(token, scope, resource, clock.0)?;
+        check_time(facts, clock.wall_s, clock.last_event_s)?;
+        self.check_scope(token, scope, resource, clock.wall_s)?;
         let calls = facts.calls.iter().map(|(key, max)| charge(key, 1, *max, Code::CallsExhausted));
         let cpu = facts.cpu_ms.iter().map(|(key, max)| charge(key, cpu_ms, *max, Code::BudgetExhausted));
         Ok(Allowed {

@@ -9,8 +9,13 @@ use remand_model::refusal::{Code, Refusal};
 use remand_model::{PROTOCOL_VERSION, TenantId};
 
 use super::*;
+use crate::Clock;
 
 const NOW: u64 = 1_700_000_000;
+
+fn at(wall_s: u64) -> Clock {
+    Clock { wall_s, last_event_s: NOW, mono_ms: 0 }
+}
 
 struct World {
     root: RootKey,
@@ -62,7 +67,7 @@ impl World {
 
     fn presented(&self) -> Presented<'_> {
         let (tenant_id, user_id) = (&self.tenant, &self.user);
-        Presented { tenant_id, user_id, trigger: Trigger::Manual, now_s: NOW, last_event_s: NOW }
+        Presented { tenant_id, user_id, trigger: Trigger::Manual, clock: at(NOW) }
     }
 
     fn validate_with(
@@ -83,7 +88,7 @@ impl World {
 
     fn call(&mut self, token: &TokenBytes, scoped: &str, on: &str) -> Result<Allowed, Refusal> {
         let verified = self.validate(token)?;
-        self.registry.check_call(&verified, &scope(scoped), &resource(on), 100, (NOW, NOW))
+        self.registry.check_call(&verified, &scope(scoped), &resource(on), 100, &at(NOW))
     }
 }
 
@@ -155,20 +160,12 @@ fn a_revoked_token_is_refused_before_its_existence_user_or_scope_is_looked_at() 
     assert_eq!(code(world.call(&token, "nothing.held", "")), Code::TokenRevoked);
     let stranger: UserId = "eve".parse().expect("a user");
     let tenant = world.tenant.clone();
-    let presented = Presented { tenant_id: &tenant, user_id: &stranger, ..world.presented() };
-    let presented = Presented { now_s: NOW + 99, trigger: Trigger::Agent, ..presented };
-    let refused = {
-        let (now_s, trigger, last_event_s) = (presented.now_s, presented.trigger, presented.last_event_s);
-        world
-            .registry
-            .validate(&token, &Presented { tenant_id: &tenant, user_id: &stranger, trigger, now_s, last_event_s })
-    };
-    assert_eq!(code(refused), Code::TokenRevoked);
+    let wrong = Presented { tenant_id: &tenant, user_id: &stranger, trigger: Trigger::Agent, clock: at(NOW + 99) };
+    assert_eq!(code(world.registry.validate(&token, &wrong)), Code::TokenRevoked);
     let mut empty = TokenRegistry::new(vec![world.root.public()], 0).expect("a registry");
     empty.revoke(revocation).expect("revoked");
     let (tenant, user) = (world.tenant.clone(), world.user.clone());
-    let presented =
-        Presented { tenant_id: &tenant, user_id: &user, trigger: Trigger::Manual, now_s: NOW, last_event_s: NOW };
+    let presented = Presented { tenant_id: &tenant, user_id: &user, trigger: Trigger::Manual, clock: at(NOW) };
     assert_eq!(code(empty.validate(&token, &presented)), Code::TokenRevoked, "although it does not exist there");
 }
 
@@ -177,8 +174,7 @@ fn the_checks_come_in_the_order_exists_tenant_user_trigger_time() {
     let mut world = World::new();
     let (tenant, user): (TenantId, UserId) = ("other".parse().expect("a tenant"), "eve".parse().expect("a user"));
     let token = world.root.mint(&grant(), &[7; 32]).expect("a token");
-    let all_wrong =
-        Presented { tenant_id: &tenant, user_id: &user, trigger: Trigger::Agent, now_s: NOW + 99, last_event_s: NOW };
+    let all_wrong = Presented { tenant_id: &tenant, user_id: &user, trigger: Trigger::Agent, clock: at(NOW + 99) };
     assert_eq!(code(world.registry.validate(&token, &all_wrong)), Code::TokenUnknown);
     world.issue(&grant());
     assert_eq!(code(world.registry.validate(&token, &all_wrong)), Code::TokenTenantMismatch);
@@ -197,10 +193,10 @@ fn a_token_revoked_in_the_middle_of_a_plan_stops_the_next_call() {
     let token = world.issue(&grant());
     let verified = world.validate(&token).expect("valid");
     let (run, on) = (scope("exec.run"), resource("c"));
-    assert!(world.registry.check_call(&verified, &run, &on, 1, (NOW, NOW)).is_ok());
+    assert!(world.registry.check_call(&verified, &run, &on, 1, &at(NOW)).is_ok());
     let revocation = world.registry.revocation_of(&token).expect("a revocation");
     world.registry.revoke(revocation).expect("revoked");
-    assert_eq!(code(world.registry.check_call(&verified, &run, &on, 1, (NOW, NOW))), Code::TokenRevoked);
+    assert_eq!(code(world.registry.check_call(&verified, &run, &on, 1, &at(NOW))), Code::TokenRevoked);
 }
 
 #[test]
@@ -208,12 +204,15 @@ fn a_token_ends_at_its_second_also_in_the_middle_of_a_plan_and_a_clock_that_went
     let mut world = World::new();
     let token = world.issue(&grant());
     let verified = world.validate(&token).expect("valid");
-    let mut at = |now, last| world.registry.check_call(&verified, &scope("exec.run"), &resource("c"), 1, (now, last));
+    let (run, on) = (scope("exec.run"), resource("c"));
+    let mut at = |wall_s, last_event_s| {
+        world.registry.check_call(&verified, &run, &on, 1, &Clock { wall_s, last_event_s, mono_ms: 0 })
+    };
     assert!(at(NOW + 59, NOW).is_ok());
     assert_eq!(code(at(NOW + 60, NOW)), Code::TokenExpired);
     assert_eq!(code(at(u64::MAX, NOW)), Code::TokenExpired);
     assert_eq!(code(at(NOW, NOW + 1)), Code::ClockBackwards);
-    assert_eq!(code(world.validate_with(&token, |presented| presented.now_s = 0)), Code::ClockBackwards);
+    assert_eq!(code(world.validate_with(&token, |presented| presented.clock.wall_s = 0)), Code::ClockBackwards);
 }
 
 #[test]
