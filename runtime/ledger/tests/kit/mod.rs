@@ -1,6 +1,8 @@
 //! What the ledger's suites share: folders, backends, sample events.
 #![allow(dead_code, reason = "each suite uses its part")]
 
+pub mod child;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -77,4 +79,24 @@ pub fn event(n: u32) -> NewEvent {
 
 pub fn started(n: u32) -> NewEvent {
     NewEvent::new(EventType::EXECUTION_STARTED, &execution(n)).claim("n", n)
+}
+
+/// A small generator (xorshift64*), so that a failing run can be repeated from its seed.
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    pub fn below(&mut self, bound: u64) -> u64 {
+        (self.next() >> 16) % bound
+    }
 }
