@@ -56,10 +56,11 @@ pub(crate) fn limit(limits: &mut Limits, key: &str, value: &str) -> Result<(), S
         "files" => (&mut limits.files_max, quantity::count(value)),
         _ => return Err(unknown_key(&key, LIMITS)),
     };
-    *place = parsed?;
-    if *place == 0 && ["memory", "cpus", "cpu_time", "wall", "pids", "nofile"].contains(&key.as_str()) {
+    let value = parsed?;
+    if value == 0 && ["memory", "cpus", "cpu_time", "wall", "pids", "nofile"].contains(&key.as_str()) {
         return Err("0 would let nothing run; give a limit above it".to_owned());
     }
+    *place = value;
     Ok(())
 }
 
@@ -152,17 +153,23 @@ fn syscall(profile: &mut Profile, key: &str, value: &str) -> Result<(), String> 
         }
         _ => return Err(unknown_key(key, ["deny", "kill"])),
     };
-    for name in value.split(',').map(str::trim) {
-        known_call(name)?;
-        if crate::resolve::ESSENTIAL.contains(&name) {
-            return Err(format!("{name:?} is needed to start any program, and cannot be taken away"));
-        }
+    let names: Vec<&str> = value.split(',').map(str::trim).collect();
+    names.iter().try_for_each(|name| can_be_taken_away(name))?;
+    for name in names {
         let why = "set by the caller".to_owned();
         let statement = Statement { verdict, why, source: "command line".to_owned() };
         profile.syscalls.statements.insert(name.to_owned(), statement);
         profile.syscalls.arguments.retain(|rule| rule.syscall != name);
     }
     Ok(())
+}
+
+fn can_be_taken_away(name: &str) -> Result<(), String> {
+    known_call(name)?;
+    match crate::resolve::ESSENTIAL.contains(&name) {
+        true => Err(format!("{name:?} is needed to start any program, and cannot be taken away")),
+        false => Ok(()),
+    }
 }
 
 /// Refuses a name that no kernel of this architecture has.
