@@ -1,8 +1,11 @@
 //! Who may do what: decisions only. Clock, entropy and disk are passed in; nothing here acts on the world.
 #![forbid(unsafe_code)]
 
+pub mod contracts;
 pub mod domain;
+pub mod permit;
 pub mod quota;
+pub mod schema;
 pub mod session;
 pub mod table;
 pub mod token;
