@@ -12,6 +12,7 @@ use seccompiler::{
 use crate::arch;
 use crate::bpf::Instruction;
 use crate::profile::{ArgumentRule, Errno, Test, Width};
+use crate::shorten::shorten;
 
 /// The programs of `rules`, by error number.
 pub(crate) fn compile(rules: &[ArgumentRule]) -> Result<BTreeMap<u16, Vec<Instruction>>, BackendError> {
@@ -30,7 +31,7 @@ fn program(errno: Errno, chains: BTreeMap<i64, Vec<SeccompRule>>) -> Result<Vec<
     let program: BpfProgram = filter.try_into()?;
     let one =
         |i: &seccompiler::sock_filter| Instruction { code: i.code, jump_true: i.jt, jump_false: i.jf, operand: i.k };
-    Ok(program.iter().map(one).collect())
+    Ok(shorten(program.iter().map(one).collect()))
 }
 
 /// The ways in which a call can break `rule`.

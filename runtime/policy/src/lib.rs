@@ -21,6 +21,7 @@ mod profile;
 mod quantity;
 mod resolve;
 mod settings;
+mod shorten;
 mod suggest;
 mod tree;
 mod values;

@@ -22,10 +22,17 @@ fn under(profile: &str, command: &[&str]) -> Output {
         .unwrap()
 }
 
+fn installed(program: &str) -> bool {
+    let found = Path::new(program).exists();
+    if !found {
+        eprintln!("SKIPPED: {program} is not installed here");
+    }
+    found
+}
+
 #[track_caller]
 fn works(profile: &str, command: &[&str], expected: &str) {
-    if !Path::new(command[0]).exists() {
-        eprintln!("SKIPPED: {} is not installed here", command[0]);
+    if !installed(command[0]) {
         return;
     }
     let output = under(profile, command);
@@ -49,8 +56,7 @@ fn probe(code: &str) -> Output {
 
 #[track_caller]
 fn answers(number: i64, arguments: &str, expected: &str) {
-    if !Path::new("/usr/bin/python3").exists() {
-        eprintln!("SKIPPED: python3 is not installed here");
+    if !installed("/usr/bin/python3") {
         return;
     }
     let output = probe(&format!("print('answer', call({number}, {arguments}))"));
@@ -129,7 +135,7 @@ fn a_call_of_the_kill_list_fails_where_nobody_listens() {
 
 #[test]
 fn the_x32_abi_is_killed() {
-    if Path::new("/usr/bin/python3").exists() {
+    if installed("/usr/bin/python3") {
         let output = probe("call(0x40000000 + 39); print('alive')");
         assert_eq!(output.status.signal(), Some(libc::SIGSYS), "{output:?}");
     }
@@ -143,7 +149,7 @@ fn the_32_bit_abi_is_killed() {
         m.write(bytes([0xb8, 20, 0, 0, 0, 0xcd, 0x80, 0xc3]))\n\
         ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(m)))()\n\
         print('alive')";
-    if Path::new("/usr/bin/python3").exists() {
+    if installed("/usr/bin/python3") {
         let output = probe(code);
         assert_eq!(output.status.signal(), Some(libc::SIGSYS), "{output:?}");
     }
@@ -220,7 +226,7 @@ fn python_runs_event_loops_pools_and_shared_memory() {
 fn build_compiles_c_and_runs_make() {
     let script = "set -e; printf '#include <stdio.h>\\nint main(){puts(\"compiled\");}' > h.c; gcc -O2 -pipe -flto=auto h.c -o h; \
         printf 'all: h.o\\n\\tgcc h.o -o h2\\n' > Makefile; make -s -j2; strip h2; ar rc l.a h.o; ./h2; gcc -static h.c -o s; ./s";
-    if Path::new("/usr/bin/gcc").exists() && Path::new("/usr/bin/make").exists() {
+    if installed("/usr/bin/gcc") && installed("/usr/bin/make") {
         works("build", &["/bin/bash", "-c", script], "compiled");
     }
 }
@@ -229,7 +235,7 @@ fn build_compiles_c_and_runs_make() {
 fn build_compiles_rust_with_cargo() {
     let script = "set -e; cargo init -q --bin --vcs none p; cd p; cargo run -q --offline";
     let toolchain = std::env::var("CARGO").unwrap_or_default();
-    if Path::new(&toolchain).exists() {
+    if installed(&toolchain) {
         let bin = Path::new(&toolchain).parent().unwrap().display();
         works("build", &["/bin/bash", "-c", &format!("export PATH={bin}:$PATH; {script}")], "Hello, world!");
     }
@@ -250,7 +256,7 @@ fn java_runs_threads_and_children() {
         Thread t = new Thread(() -> {}); t.start(); t.join(); new ProcessBuilder(\"true\").start().waitFor();\n\
         java.nio.file.Files.write(java.nio.file.Path.of(\"f\"), new byte[3]); System.out.println(\"started\"); } }\nE\n\
         java A.java";
-    if Path::new("/usr/bin/java").exists() && Path::new("/usr/bin/javac").exists() {
+    if installed("/usr/bin/java") && installed("/usr/bin/javac") {
         works("java", &["/bin/bash", "-c", script], "started");
     }
 }

@@ -14,11 +14,11 @@ fn with_text<T>(text: &str, use_it: impl FnOnce(&str, &Library) -> T) -> T {
 }
 
 fn profile(text: &str) -> Profile {
-    with_text(&format!("{HEAD}{text}"), |name, library| Profile::load(name, library)).unwrap()
+    with_text(&format!("{HEAD}{text}"), Profile::load).unwrap()
 }
 
 fn refused(text: &str) -> String {
-    with_text(&format!("{HEAD}{text}"), |name, library| Profile::load(name, library)).unwrap_err().to_string()
+    with_text(&format!("{HEAD}{text}"), Profile::load).unwrap_err().to_string()
 }
 
 fn batch() -> Profile {
@@ -58,7 +58,7 @@ fn what_weakens_the_box_needs_the_word_dangerous_and_is_found_by_check() {
     let part = "names = [\"ptrace\"]\nwhy = \"a debugger\"\n";
     assert!(refused(&format!("[[syscalls.allow]]\n{part}")).contains("dangerous_allow"));
     let text = format!("{HEAD}[[syscalls.dangerous_allow]]\n{part}");
-    let findings = with_text(&text, |name, library| check(name, library));
+    let findings = with_text(&text, check);
     let [finding] = &findings[..] else { panic!("{findings:?}") };
     assert_eq!(finding.severity, Severity::Warning);
     assert!(finding.message.contains("ptrace is allowed"), "{finding}");
@@ -110,13 +110,13 @@ fn malformed_argument_rules_are_refused() {
 #[test]
 fn a_profile_that_extends_itself_is_refused() {
     let text = "extends = \"mine\"\n";
-    let error = with_text(text, |name, library| Profile::load(name, library)).unwrap_err();
+    let error = with_text(text, Profile::load).unwrap_err();
     assert!(error.to_string().contains("mine.toml:1: the profile extends itself"), "{error}");
 }
 
 #[test]
 fn a_profile_without_what_every_program_needs_is_refused() {
-    let error = with_text("description = \"empty\"\n", |name, library| Profile::load(name, library)).unwrap_err();
+    let error = with_text("description = \"empty\"\n", Profile::load).unwrap_err();
     assert!(error.to_string().contains("execve must be allowed"), "{error}");
 }
 
