@@ -1,5 +1,6 @@
 //! What the requirement asks of a chain, under its names: `append_event`, `get_merkle_root`, `verify_chain`, `replay`, queries.
 
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
 use remand_model::event::EventError;
@@ -7,7 +8,7 @@ use remand_model::{Digest, Event, NewEvent, TenantId};
 
 use crate::merkle::{Frontier, empty_root, leaf_hash};
 use crate::recovery::first_beyond;
-use crate::store::{AppendError, AuditReader, Filter, Head, Ledger, StoreError, TileKey, Transaction};
+use crate::store::{AppendError, AuditReader, Filed, Filter, Head, Ledger, StoreError, TileKey, Transaction};
 
 /// What is wrong with a chain, and with which event first.
 #[derive(Debug, thiserror::Error)]
@@ -54,8 +55,12 @@ pub enum ChainError {
         stored: Digest,
     },
     /// The entries do not lead to the log's root.
-    #[error("the first {size} events lead to root {computed}, committed was {stored}")]
+    #[error(
+        "an event from {from} on was changed: the first {size} events lead to root {computed}, committed was {stored}"
+    )]
     Head {
+        /// The first event whose own hash is in no full tile: the changed one is not before it.
+        from: u64,
         /// Events of the log.
         size: u64,
         /// The root that was committed.
@@ -63,7 +68,13 @@ pub enum ChainError {
         /// The root of the entries found.
         computed: Digest,
     },
-    /// A tile is missing or cut.
+    /// The columns that queries go by do not say what the entry says.
+    #[error("event {event_id} is filed under another kind, subject or time than its own")]
+    Misfiled {
+        /// The first such event.
+        event_id: u64,
+    },
+    /// A tile is missing, cut or changed.
     #[error("the events are in order, but {what}")]
     Tiles {
         /// Which tile.
@@ -90,6 +101,8 @@ struct Walk<'a> {
     frontier: Frontier,
     timestamp: u64,
     tile: Vec<Digest>,
+    full_tiles: bool,
+    filed: VecDeque<Filed>,
     fault: Option<ChainError>,
 }
 
@@ -102,6 +115,8 @@ impl Walk<'_> {
         if event_id.is_multiple_of(256) {
             let key = TileKey { tenant: self.head.number, level: 0, index: event_id / 256 };
             self.tile = self.reader.tile(key)?.unwrap_or_default();
+            self.full_tiles &= self.tile.len() == 256 || self.head.size - event_id < 256;
+            self.filed = self.reader.filed(self.head.number, event_id, self.head.size.min(event_id + 256))?.into();
         }
         let computed = leaf_hash(entry);
         let stored = self.tile.get((event_id % 256) as usize).copied();
@@ -116,6 +131,9 @@ impl Walk<'_> {
             () if event.timestamp <= self.timestamp && event_id > 0 => return misplaced("timestamp"),
             () => {}
         }
+        if self.filed.pop_front().is_some_and(|filed| !filed.fits(&event)) {
+            return Err(ChainError::Misfiled { event_id });
+        }
         self.timestamp = event.timestamp;
         self.frontier.append(computed);
         Ok(event)
@@ -124,7 +142,16 @@ impl Walk<'_> {
 
 /// Reads a log's entries in order and shows each to `visit`; the root is compared with the head's.
 fn walk(reader: &dyn AuditReader, head: &Head, visit: &mut dyn FnMut(Event)) -> Result<Replayed, ChainError> {
-    let mut walk = Walk { head, reader, frontier: Frontier::new(), timestamp: 0, tile: Vec::new(), fault: None };
+    let mut walk = Walk {
+        head,
+        reader,
+        frontier: Frontier::new(),
+        timestamp: 0,
+        tile: Vec::new(),
+        full_tiles: true,
+        filed: VecDeque::new(),
+        fault: None,
+    };
     reader.entries(head.number, 0, head.size, &mut |id, entry| match walk.step(id, entry) {
         Ok(event) => {
             visit(event);
@@ -139,7 +166,14 @@ fn walk(reader: &dyn AuditReader, head: &Head, visit: &mut dyn FnMut(Event)) -> 
     match walk.fault {
         Some(fault) => Err(fault),
         None if size < head.size => Err(ChainError::Missing { event_id: size }),
-        None if root != head.root => Err(ChainError::Head { size, stored: head.root, computed: root }),
+        None if root != head.root => {
+            let from = if walk.full_tiles { size / 256 * 256 } else { 0 };
+            Err(ChainError::Head { from, size, stored: head.root, computed: root })
+        }
+        None if walk.timestamp != head.timestamp => {
+            Err(ChainError::Tiles { what: "the head has another timestamp than the last of them".into() })
+        }
+        None if !walk.full_tiles => Err(ChainError::Tiles { what: "a tile is missing".into() }),
         None => Ok(Replayed { size, root }),
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
-use remand_model::{Digest, TenantId};
+use remand_model::{Digest, Event, TenantId};
 
 use crate::chain::{self, ChainError};
 use crate::store::{AuditReader, Chain, Head, StoreError};
@@ -46,7 +46,11 @@ fn rebuild(reader: &dyn AuditReader, head: Head) -> Result<Chain, OpenError> {
     let last = reader.last_event(head.number)?;
     let rebuilt = Chain::rebuild(reader, head.clone());
     match rebuilt {
-        Ok((chain, root)) if root == head.root && last.map_or(0, |id| id + 1) == head.size => Ok(chain),
+        Ok((chain, root))
+            if root == head.root && last.map_or(0, |id| id + 1) == head.size && ends_so(reader, &head)? =>
+        {
+            Ok(chain)
+        }
         Ok((_, root)) => Err(diagnose(reader, head, root)),
         Err(StoreError::Damaged { what }) => {
             let tenant = head.tenant.clone();
@@ -57,11 +61,23 @@ fn rebuild(reader: &dyn AuditReader, head: Head) -> Result<Chain, OpenError> {
     }
 }
 
+/// Whether the last entry is of this log and has the head's timestamp.
+fn ends_so(reader: &dyn AuditReader, head: &Head) -> Result<bool, StoreError> {
+    let mut fits = head.size == 0;
+    reader.entries(head.number, head.size.saturating_sub(1), head.size, &mut |id, entry| {
+        let fits_head =
+            |event: Event| event.tenant_id == head.tenant && event.event_id == id && event.timestamp == head.timestamp;
+        fits = Event::from_entry(entry).is_ok_and(fits_head);
+        ControlFlow::Break(())
+    })?;
+    Ok(fits)
+}
+
 /// Reads the whole log to name the first bad event.
 fn diagnose(reader: &dyn AuditReader, head: Head, root: Digest) -> OpenError {
     let cause = match chain::first_fault(reader, &head) {
         Ok(Some(fault)) => fault,
-        Ok(None) => ChainError::Head { size: head.size, stored: head.root, computed: root },
+        Ok(None) => ChainError::Tiles { what: format!("the tiles lead to root {root}, committed was {}", head.root) },
         Err(error) => return error.into(),
     };
     OpenError::Tampered { tenant: head.tenant, cause }

@@ -19,7 +19,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use remand_model::{Digest, EventType, Subject, TenantId};
+use remand_model::{Digest, Event, EventType, Subject, TenantId};
 
 pub use ack::{Ack, AppendError, Receipt, Started};
 pub use ledger::{Clock, Completion, Ledger, OpenError, OpenExecution, Options, Stats, SystemClock};
@@ -264,6 +264,16 @@ pub trait AuditReader: Send + Sync {
     /// [`StoreError`].
     fn find(&self, tenant: u32, filter: &Filter, visit: &mut Visit<'_>) -> Result<(), StoreError>;
 
+    /// What queries go by, of the events from `from` (inclusive) to `to` (exclusive) in order; nothing where a backend reads
+    /// the entries themselves.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn filed(&self, tenant: u32, from: u64, to: u64) -> Result<Vec<Filed>, StoreError> {
+        debug_assert!(from <= to, "a range of events of tenant {tenant}");
+        Ok(Vec::new())
+    }
+
     /// A state value.
     ///
     /// # Errors
@@ -275,6 +285,25 @@ pub trait AuditReader: Send + Sync {
     /// # Errors
     /// [`StoreError`].
     fn state_list(&self, tenant: u32, scan: &StateScan<'_>) -> Result<Vec<(String, Vec<u8>)>, StoreError>;
+}
+
+/// What a backend keeps of an event beside its entry, for queries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filed {
+    /// Its kind.
+    pub kind: String,
+    /// Its subject.
+    pub subject: String,
+    /// Its wall clock, microseconds since 1970.
+    pub wall_clock_us: u64,
+}
+
+impl Filed {
+    pub(crate) fn fits(&self, event: &Event) -> bool {
+        self.kind == event.event_type.as_str()
+            && self.subject == event.subject.as_str()
+            && self.wall_clock_us == event.wall_clock_us
+    }
 }
 
 /// Which keys a listing wants.

@@ -9,7 +9,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params, params_from_iter};
 
 use super::{event_row, tile_row};
-use crate::store::{AuditReader, EVENTS_MAX, Filter, Head, StateKey, StateScan, StoreError, TileKey, Visit};
+use crate::store::{AuditReader, EVENTS_MAX, Filed, Filter, Head, StateKey, StateScan, StoreError, TileKey, Visit};
 
 pub(super) const STATE: &str = "SELECT value FROM state WHERE tenant=?1 AND ns=?2 AND key=?3";
 
@@ -149,6 +149,21 @@ impl AuditReader for SqliteReader {
             let mut statement = connection.prepare_cached(&sql)?;
             let mut rows = statement.query(params_from_iter(values))?;
             show(tenant, &mut rows, visit)
+        })
+    }
+
+    fn filed(&self, tenant: u32, from: u64, to: u64) -> Result<Vec<Filed>, StoreError> {
+        self.read("read how events are filed", |connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT coalesce(kind.name,''), coalesce(subject.name,''), wall FROM ev LEFT JOIN kind ON kind.no=ev.kind \
+                 LEFT JOIN subject ON subject.no=ev.subject AND subject.tenant=?3 WHERE id>=?1 AND id<?2 ORDER BY id",
+            )?;
+            let range = params![event_row(tenant, from), event_row(tenant, to), tenant];
+            let filed = |row: &Row<'_>| {
+                let wall_clock_us = row.get::<_, i64>(2)?.cast_unsigned();
+                Ok(Filed { kind: row.get(0)?, subject: row.get(1)?, wall_clock_us })
+            };
+            statement.query_map(range, filed)?.collect()
         })
     }
 
