@@ -7,7 +7,7 @@ use std::time::Duration;
 use remand_model::TenantId;
 
 use crate::apply::{Enforced, apply, host_has_swap};
-use crate::cell::{Cell, Kill};
+use crate::cell::{Cell, CellHierarchy, Kill};
 use crate::dir::Dir;
 use crate::error::{CgroupError, Result};
 use crate::layout::{Layout, Version};
@@ -212,6 +212,17 @@ impl Tree {
     pub fn cells(&self, tenant: &TenantId) -> Result<Vec<String>> {
         let names = self.union(&|branch| branch.top.child(&tenant_folder(tenant)).children())?;
         Ok(names.iter().filter_map(|name| name.strip_prefix("c-").map(str::to_owned)).collect())
+    }
+
+    /// Where cells have folders, for whoever attaches processes.
+    #[must_use]
+    pub fn hierarchies(&self) -> Vec<CellHierarchy> {
+        let shown = |branch: &Arc<Branch>| CellHierarchy {
+            version: branch.place.version,
+            root: branch.place.base.clone(),
+            controllers: branch.place.controllers.clone(),
+        };
+        self.branches.iter().filter(|branch| !branch.place.on_request()).map(shown).collect()
     }
 
     fn union(&self, list: &dyn Fn(&Branch) -> Result<Vec<String>>) -> Result<Vec<String>> {
