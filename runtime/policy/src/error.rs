@@ -75,6 +75,24 @@ pub enum PolicyError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A profile that came as a text extends a file: the reader would open it with rights that the writer may not have.
+    #[error(
+        "{path:?} cannot be extended by a profile that was sent as a text; extend a profile of the library by its name"
+    )]
+    PathFromText {
+        /// The file that was named.
+        path: String,
+    },
+    /// A profile that came as a text is too long.
+    #[error("the policy {name:?} is {bytes} bytes long; write one of at most {bytes_max}")]
+    TooLong {
+        /// The name that it was given.
+        name: String,
+        /// Its length.
+        bytes: usize,
+        /// The limit.
+        bytes_max: u64,
+    },
     /// A `KEY=VALUE` setting is wrong.
     #[error("{key}: {message}")]
     Setting {

@@ -52,6 +52,8 @@ impl Library {
     }
 
     /// The same library with one more profile, whose text the caller has in hand; it is found by `name` before all others.
+    ///
+    /// A text may come from somebody with fewer rights than the reader: from then on no file is opened by its path.
     #[must_use]
     pub fn with_text(mut self, name: &str, text: &str) -> Self {
         let stem = Path::new(name).file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
@@ -74,13 +76,16 @@ impl Library {
     /// The text of `name_or_path`.
     ///
     /// # Errors
-    /// [`PolicyError::Unknown`] and [`PolicyError::Read`].
+    /// [`PolicyError::Unknown`], [`PolicyError::Read`], and for texts [`PolicyError::PathFromText`] and
+    /// [`PolicyError::TooLong`].
     pub fn source(&self, name_or_path: &str) -> Result<Source, PolicyError> {
         if let Some(given) = self.given.as_ref().filter(|given| given.file == name_or_path) {
-            return Ok(given.clone());
+            return bounded(given);
         }
-        if is_path(name_or_path) {
-            return read(Path::new(name_or_path));
+        match is_path(name_or_path) {
+            true if self.given.is_some() => return Err(PolicyError::PathFromText { path: name_or_path.to_owned() }),
+            true => return read(Path::new(name_or_path)),
+            false => {}
         }
         let file = self.folder.as_ref().map(|folder| folder.join(format!("{name_or_path}.toml")));
         match file.filter(|file| file.exists()) {
@@ -99,6 +104,14 @@ impl Library {
 /// Whether a text names a file and not a profile of the library.
 pub(crate) fn is_path(name_or_path: &str) -> bool {
     name_or_path.contains('/') || name_or_path.ends_with(".toml")
+}
+
+fn bounded(given: &Source) -> Result<Source, PolicyError> {
+    let (name, bytes) = (given.file.clone(), given.text.len());
+    if bytes as u64 > PROFILE_BYTES_MAX {
+        return Err(PolicyError::TooLong { name, bytes, bytes_max: PROFILE_BYTES_MAX });
+    }
+    Ok(given.clone())
 }
 
 fn built_in(name: &str) -> Option<Source> {

@@ -1,4 +1,5 @@
 //! The filters loaded into a real kernel: this program starts itself again, loads them and becomes another program.
+#![forbid(unsafe_code)]
 
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;

@@ -1,4 +1,5 @@
 //! What profiles may say, how they add up, and how mistakes in them are told.
+#![forbid(unsafe_code)]
 
 use std::fs;
 use std::path::Path;
@@ -128,6 +129,17 @@ fn a_parent_given_as_a_path_is_meant_from_its_childs_folder() {
     fs::write(&child, "extends = \"base.toml\"\n").unwrap();
     let profile = Profile::load(child.to_str().unwrap(), &Library::built_in()).unwrap();
     assert_eq!((profile.limits.pids_max, &profile.lineage[..]), (7, &["child", "base", "batch"].map(String::from)[..]));
+}
+
+#[test]
+fn a_profile_sent_as_a_text_extends_the_library_and_opens_no_file() {
+    let load = |text: &str| Profile::load("/x/mine.toml", &Library::built_in().with_text("/x/mine.toml", text));
+    assert_eq!(load("extends = \"python\"\n").unwrap().lineage, ["mine", "python", "batch"]);
+    for path in ["/etc/hostname", "other.toml", "../other.toml"] {
+        let error = load(&format!("extends = \"{path}\"\n")).unwrap_err();
+        assert!(matches!(error, PolicyError::PathFromText { .. }), "{error}");
+    }
+    assert!(matches!(load(&" ".repeat((1 << 20) + 1)), Err(PolicyError::TooLong { .. })));
 }
 
 #[test]

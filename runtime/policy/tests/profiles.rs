@@ -1,4 +1,5 @@
 //! What the shipped profiles promise.
+#![forbid(unsafe_code)]
 
 use remand_policy::{BUILT_IN, Library, Profile, check, compile};
 

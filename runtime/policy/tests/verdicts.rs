@@ -1,4 +1,5 @@
 //! The verdict of every system call, by interpreting the very bytes that the kernel gets.
+#![forbid(unsafe_code)]
 
 use remand_policy::{Action, BUILT_IN, Call, Compiled, Library, Profile, Purpose, Verdict, arch, compile};
 
