@@ -1,0 +1,103 @@
+//! How an execution ended, in a line for people: what ended it, and which flag would have let it go on.
+
+use remand_model::outcome::{Cause, ExecutionResult};
+
+/// The highest exit code that is surely the program's own.
+const OWN_CODE_MAX: u8 = 123;
+
+/// Lines for standard error; none after a plain end that met no limit.
+pub(crate) fn lines(result: &ExecutionResult) -> Vec<String> {
+    let mut lines = Vec::new();
+    lines.extend(ending(result));
+    let met = result.limits_hit.iter().filter(|name| !is_about(&result.cause, name));
+    let met: Vec<String> =
+        met.map(|name| flag(name).map_or_else(|| name.clone(), |flag| format!("{name} ({flag})"))).collect();
+    if !met.is_empty() {
+        lines.push(format!("limits met on the way: {}", met.join(", ")));
+    }
+    let omitted = result.outputs.omitted.iter().map(|(reason, count)| format!("{count} ({reason})"));
+    let omitted: Vec<String> = omitted.collect();
+    if !omitted.is_empty() {
+        lines.push(format!("output files left out: {}", omitted.join(", ")));
+    }
+    lines
+}
+
+fn ending(result: &ExecutionResult) -> Option<String> {
+    let what = match &result.cause {
+        Cause::Exited { code } if *code <= OWN_CODE_MAX => return None,
+        Cause::Exited { code } => format!("exited: the program's own exit code is {code}"),
+        Cause::Signaled { signal } => format!("signaled: signal {signal} ended the program"),
+        Cause::WallTimeout => limit(result, "wall_timeout: the wall time was over", "wall"),
+        Cause::CpuTimeout => limit(result, "cpu_timeout: the processor time was used up", "cpu_time"),
+        Cause::Oom => limit(result, "oom: the memory was used up", "memory"),
+        Cause::OutputLimit => limit(result, "output_limit: it printed more than allowed", "output"),
+        Cause::PidsLimit => limit(result, "pids_limit: it wanted more processes than allowed", "pids"),
+        Cause::DiskQuota => limit(result, "disk_quota: its writable places were full", "disk"),
+        Cause::Seccomp { syscall } => {
+            return Some(hinted(
+                result,
+                &format!("seccomp: the policy ends executions that call {syscall}"),
+                "choose a policy that allows it with --policy",
+            ));
+        }
+        Cause::Cancelled => "cancelled: it was ended from outside".into(),
+        Cause::Refused { reason } => return Some(hinted(result, &format!("refused: {reason}"), "")),
+        Cause::SetupFailed { stage, errno, reason } => {
+            let what = format!("setup_failed: {reason} (stage {stage}, error {errno})");
+            return Some(hinted(result, &what, "see that the program exists inside, and run remand doctor"));
+        }
+        Cause::Lost { reason } => return Some(hinted(result, &format!("lost: {reason}"), "run it again")),
+    };
+    Some(what)
+}
+
+fn hinted(result: &ExecutionResult, what: &str, otherwise: &str) -> String {
+    let next = result.hint.as_deref().unwrap_or(otherwise);
+    if next.is_empty() { what.to_owned() } else { format!("{what}; {next}") }
+}
+
+/// What ended it, how large the limit was, and the flag that raises it.
+fn limit(result: &ExecutionResult, what: &str, name: &str) -> String {
+    let stem = |found: &str| found.split("_bytes").next().unwrap_or(found).to_owned();
+    let known = result.enforced.limits.iter().find(|limit| limit.name.starts_with(name) || stem(&limit.name) == name);
+    let size = known.map(|limit| format!(" (limit {})", limit.wanted)).unwrap_or_default();
+    let next = flag(name).map(|flag| format!("; raise it with {flag}")).unwrap_or_default();
+    format!("{what}{size}{next}")
+}
+
+/// The flag that raises the limit of this name, in any of its spellings.
+fn flag(name: &str) -> Option<&'static str> {
+    const FLAGS: [(&str, &str); 12] = [
+        ("memory", "--memory"),
+        ("swap", "-p limits.swap=SIZE"),
+        ("cpu_time", "--cpu-time"),
+        ("cpu", "--cpus"),
+        ("wall", "--wall"),
+        ("pids", "--pids"),
+        ("output", "--output-max"),
+        ("disk", "--disk"),
+        ("inodes", "--inodes"),
+        ("nofile", "--nofile"),
+        ("files_bytes", "-p limits.files_size=SIZE"),
+        ("files", "-p limits.files=N"),
+    ];
+    FLAGS.iter().find(|(stem, _)| name.starts_with(stem)).map(|(_, flag)| *flag)
+}
+
+fn is_about(cause: &Cause, limit: &str) -> bool {
+    let stem = match cause {
+        Cause::WallTimeout => "wall",
+        Cause::CpuTimeout => "cpu_time",
+        Cause::Oom => "memory",
+        Cause::OutputLimit => "output",
+        Cause::PidsLimit => "pids",
+        Cause::DiskQuota => "disk",
+        _ => return false,
+    };
+    limit.starts_with(stem) || limit == cause.name()
+}
+
+#[cfg(test)]
+#[path = "report_tests.rs"]
+mod tests;
