@@ -345,7 +345,8 @@ impl Need {
         match self.look {
             Read(look) => self.read(look(host)),
             TryAsRoot(_) if !rustix::process::geteuid().is_root() => {
-                self.unmet("not tried: only root can".into(), Degraded, "sudo remand doctor".into())
+                let effect = "nothing is known about it until root asks".to_owned();
+                self.row_of("not tried".into(), effect, "sudo remand doctor".into(), Degraded)
             }
             Try(_) | TryAsRoot(_) => match host.prober.run(self.name) {
                 Ok(found) => self.met(found),

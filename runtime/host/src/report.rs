@@ -108,6 +108,20 @@ impl Report {
 }
 
 impl Row {
+    /// A row of an execution's enforced set: something that stands, as the kernel reported it.
+    #[must_use]
+    pub fn stands(need: &str, what: &str, why: &str, found: &str) -> Self {
+        let [need, what, why, found] = [need, what, why, found].map(str::to_owned);
+        Self { need, what, why, found, effect: String::new(), fix: String::new(), level: Level::Ok }
+    }
+
+    /// The row of a limit as read back from its control group.
+    #[must_use]
+    pub fn of_limit(limit: &remand_cgroup::Enforced) -> Self {
+        let what = limit.file.file_name().unwrap_or_default().to_string_lossy();
+        Self::stands(&format!("limit.{}", limit.name), &what, "the job as a whole stays inside it", &limit.found)
+    }
+
     fn render(&self, width: usize, out: &mut String) -> std::fmt::Result {
         let mark = match self.level {
             Level::Ok => "ok      ",
@@ -160,6 +174,15 @@ mod tests {
              \x20           fix     sysctl -w a=1\n\
              this host cannot run executions: 1 ok, 0 degraded, 1 unusable\n"
         );
+    }
+
+    #[test]
+    fn a_limit_that_was_read_back_is_a_row_of_the_same_shape() {
+        let (name, file) = ("pids_max", "/sys/fs/cgroup/remand/t-a/c-b/pids.max".into());
+        let limit = remand_cgroup::Enforced { name, wanted: "65".into(), found: "65".into(), file };
+        let row = Row::of_limit(&limit);
+        assert_eq!((row.need.as_str(), row.what.as_str(), row.found.as_str()), ("limit.pids_max", "pids.max", "65"));
+        assert_eq!(row.level, Level::Ok);
     }
 
     #[test]
