@@ -5,6 +5,7 @@
 //! after a failed write everything is refused until the ledger is reopened, which verifies it.
 #![forbid(unsafe_code)]
 
+pub mod blob;
 pub mod chain;
 pub mod checkpoint;
 mod hash;
@@ -14,6 +15,7 @@ pub mod note;
 pub mod policy_file;
 pub mod proof;
 mod recovery;
+pub mod state;
 pub mod store;
 pub mod tile;
 pub mod witness;

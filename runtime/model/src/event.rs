@@ -88,6 +88,16 @@ event_types! {
     EXECUTION_LOST = "EXECUTION_LOST";
     /// What was left of a plan after its first failure.
     EXECUTION_ABORTED = "EXECUTION_ABORTED";
+    /// A tenant's state was read.
+    STATE_READ = "STATE_READ";
+    /// A value of a tenant's state was set.
+    STATE_SET = "STATE_SET";
+    /// A value of a tenant's state was removed.
+    STATE_DELETED = "STATE_DELETED";
+    /// Keys of a tenant's state were listed.
+    STATE_LISTED = "STATE_LISTED";
+    /// A blob that the chain once named was removed.
+    BLOB_REMOVED = "BLOB_REMOVED";
     /// The statement about an execution was recorded.
     EXECUTION_PROVENANCE_RECORDED = "execution_provenance_recorded";
 }

@@ -23,6 +23,7 @@ use remand_model::{Digest, Event, EventType, Subject, TenantId};
 
 pub use ack::{Ack, AppendError, Receipt, Started};
 pub use ledger::{Clock, Completion, Ledger, OpenError, OpenExecution, Options, Stats, SystemClock};
+pub(crate) use sqlite::sync_folder;
 pub use transaction::{Condition, KeyError, Refusal, StateKey, StateOp, StateQuota, Transaction};
 pub(crate) use tree::Chain;
 pub use tree::LogTree;
