@@ -1,2 +1,7 @@
-//! Placeholder head: replaced by the room itself.
+//! What runs when: plans, step by step, and tasks, tenant by tenant. Decisions only; effects belong to the domains.
 #![forbid(unsafe_code)]
+
+pub mod domain;
+pub mod drive;
+pub mod events;
+pub mod runner;
