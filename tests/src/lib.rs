@@ -3,6 +3,7 @@
 
 pub mod bench;
 pub mod budget;
+pub mod kit;
 pub mod licences;
 pub mod repository;
 pub mod source;

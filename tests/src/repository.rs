@@ -68,7 +68,7 @@ pub fn metadata() -> serde_json::Value {
     serde_json::from_slice(&output.stdout).expect("cargo prints JSON")
 }
 
-/// The source file that heads each crate of the workspace (libraries, programs, tests, examples), as paths from the root.
+/// The source file that heads each library and program of the workspace, as paths from the root.
 #[must_use]
 pub fn crate_heads(metadata: &serde_json::Value) -> Vec<String> {
     let members = metadata["workspace_members"].as_array().expect("members");
