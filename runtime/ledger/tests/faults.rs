@@ -6,7 +6,7 @@
 mod kit;
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, Write, stderr};
+use std::io::BufRead;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -91,7 +91,7 @@ fn has_strace() -> bool {
 
 fn every_call_fails_once(segments: bool) {
     if !has_strace() {
-        writeln!(stderr(), "skipped: faults cannot be injected, install strace and allow ptrace").unwrap();
+        eprintln!("skipped: faults cannot be injected, install strace and allow ptrace");
         return;
     }
     let calls = count_calls(segments);
@@ -106,7 +106,7 @@ fn every_call_fails_once(segments: bool) {
             }
         }
     }
-    writeln!(stderr(), "{runs} runs with one fault each, {refused_runs} refused, over {calls:?}").unwrap();
+    eprintln!("{runs} runs with one fault each, {refused_runs} refused, over {calls:?}");
     assert!(refused_runs * 3 > runs, "most faults must be noticed");
 }
 

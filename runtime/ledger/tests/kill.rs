@@ -4,8 +4,6 @@
 
 mod kit;
 
-use std::io::{Write, stderr};
-
 use kit::child::{self, Run};
 
 /// Rounds on one store before a fresh one, so that reading all of it stays cheap.
@@ -42,5 +40,5 @@ fn nothing_acknowledged_is_lost_by_sigkill_at_random_moments() {
         drop(run.check(&told));
         acknowledged += child::tally(&told).values().sum::<usize>();
     }
-    writeln!(stderr(), "{rounds} rounds, {acknowledged} acknowledged events looked up, seed {seed}").unwrap();
+    eprintln!("{rounds} rounds, {acknowledged} acknowledged events looked up, seed {seed}");
 }

@@ -22,12 +22,15 @@ use memory::{Memory, SegmentReader};
 /// Bytes after which a segment is full.
 const SEGMENT_BYTES: u64 = 16 << 20;
 
+/// A state value that is part of the batch at hand: whose, which, and what it becomes.
+type PendingState = (u32, StateKey, Option<Vec<u8>>);
+
 /// The writing side.
 pub struct SegmentStore {
     dir: PathBuf,
     memory: Arc<RwLock<Memory>>,
     batch: Vec<u8>,
-    pending: Vec<((u32, StateKey), Option<Vec<u8>>)>,
+    pending: Vec<PendingState>,
     current: Option<(File, u64)>,
     _lock: File,
 }
@@ -131,16 +134,16 @@ impl AuditStore for SegmentStore {
     }
 
     fn state(&mut self, tenant: u32, key: &StateKey) -> Result<Option<Vec<u8>>, StoreError> {
-        let pending = self.pending.iter().rev().find(|((owner, name), _)| *owner == tenant && name == key);
+        let pending = self.pending.iter().rev().find(|(owner, name, _)| *owner == tenant && name == key);
         match pending {
-            Some((_, value)) => Ok(value.clone()),
+            Some((_, _, value)) => Ok(value.clone()),
             None => self.reader().state(tenant, key),
         }
     }
 
     fn put_state(&mut self, tenant: u32, key: &StateKey, value: Option<&[u8]>) -> Result<(), StoreError> {
         self.put(&Record::State { tenant, key: key.clone(), value });
-        self.pending.push(((tenant, key.clone()), value.map(<[u8]>::to_vec)));
+        self.pending.push((tenant, key.clone(), value.map(<[u8]>::to_vec)));
         Ok(())
     }
 
