@@ -107,8 +107,7 @@ pub fn authorize_step(
     clock: &Clock,
 ) -> Result<Scoped, Refusal> {
     let need = domain.need(token.tenant_id(), step, &authority.contracts)?;
-    let call =
-        Call { scope: step.scope(), resource: step.resource(), contract: need.contract, demand: need.demand };
+    let call = Call { scope: step.scope(), resource: step.resource(), contract: need.contract, demand: need.demand };
     authority.authorize(token, role, call, clock)
 }
 
@@ -142,7 +141,8 @@ pub fn run(
 ) -> Report {
     let runner = Runner::new(plan, request_id);
     let mut ask = runner.start();
-    let mut run = Run { runner, gate, domains, token: None, scoped: None, permit: None, pending: None, released: vec![] };
+    let mut run =
+        Run { runner, gate, domains, token: None, scoped: None, permit: None, pending: None, released: vec![] };
     loop {
         let answer = match ask {
             Ask::Token => Answer::Token(run.validate()),

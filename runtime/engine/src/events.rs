@@ -90,11 +90,7 @@ impl Writer {
         self.entry(judged(self.step_event(EventType::AUTHORIZATION_SCOPE_CHECK, step), verdict))
     }
 
-    pub(crate) fn limit_check(
-        &self,
-        step: usize,
-        verdict: Result<(&Usage, Vec<Charge>), &Refusal>,
-    ) -> Entry {
+    pub(crate) fn limit_check(&self, step: usize, verdict: Result<(&Usage, Vec<Charge>), &Refusal>) -> Entry {
         let mut event = self.step_event(EventType::RESOURCE_LIMIT_CHECK, step);
         let charges = match &verdict {
             Ok((reserved, charges)) => {
