@@ -78,8 +78,15 @@ pub fn crate_heads(metadata: &serde_json::Value) -> Vec<String> {
         .iter()
         .filter(|package| members.contains(&package["id"]))
         .flat_map(|package| package["targets"].as_array().expect("targets"))
+        .filter(|target| is_shipped(target))
         .filter_map(|target| {
             Path::new(target["src_path"].as_str()?).strip_prefix(root()).ok()?.to_str().map(str::to_owned)
         })
         .collect()
+}
+
+/// A library or a program; tests and examples are held to the place of unsafe code by every file's own check.
+fn is_shipped(target: &serde_json::Value) -> bool {
+    let kinds = target["kind"].as_array().expect("kinds");
+    kinds.iter().any(|kind| kind == "lib" || kind == "bin")
 }
