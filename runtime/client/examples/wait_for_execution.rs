@@ -1,0 +1,16 @@
+//! Waits for an execution's end: name its id.
+#![forbid(unsafe_code)]
+
+use std::io::Write;
+
+use remand_client::Client;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut client = Client::connect(remand_client::DEFAULT_SOCKET.as_ref())?;
+    client.hello()?;
+    client.attach(&"local".parse()?, None)?;
+    let id = std::env::args().nth(1).ok_or("name an execution")?.parse()?;
+    let value = client.wait_for_execution(&id)?.exit_code;
+    writeln!(std::io::stdout(), "{value}")?;
+    Ok(())
+}
