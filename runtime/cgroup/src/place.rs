@@ -43,6 +43,12 @@ impl Place {
         self.controllers.contains(&controller)
     }
 
+    /// Whether the group's controllers are passed on to the groups below it already.
+    pub(crate) fn passed_on(&self, base: &Dir) -> Result<bool> {
+        let on = base.read("cgroup.subtree_control")?;
+        Ok(self.controllers.iter().all(|name| on.split_whitespace().any(|have| have == *name)))
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.base.join(name)
     }

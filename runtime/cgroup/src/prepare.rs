@@ -48,10 +48,11 @@ fn prepare_v2(place: &Place, base: &Dir, top: &Dir) -> Result<()> {
     if place.controllers.is_empty() {
         return Ok(());
     }
-    make_room(place, base, top)?;
-    let wanted: Vec<&str> = place.controllers.clone();
-    enable(base, &wanted).map_err(|error| occupied(error, base))?;
-    enable(top, &wanted).map_err(|error| occupied(error, top))
+    if !place.passed_on(base)? {
+        make_room(place, base, top)?;
+    }
+    enable(base, &place.controllers).map_err(|error| occupied(error, base))?;
+    enable(top, &place.controllers).map_err(|error| occupied(error, top))
 }
 
 /// Empties the base group where it is an ordinary group: the kernel passes controllers on only from empty groups.

@@ -10,7 +10,7 @@ use crate::apply::{Enforced, apply, host_has_swap};
 use crate::cell::{Cell, CellHierarchy, Kill};
 use crate::dir::Dir;
 use crate::error::{CgroupError, Result};
-use crate::layout::{Layout, Version};
+use crate::layout::{Base, Layout, Version};
 use crate::limits::{CellLimits, TenantLimits, for_cell, for_tenant, open_v1};
 use crate::place::{self, Place};
 use crate::prepare::{copy_cpuset, enable, prepare};
@@ -69,6 +69,24 @@ impl Tree {
             prepare(place, name, uid, gid)?;
         }
         Self::open(layout, name)
+    }
+
+    /// The processes that [`Tree::prepare`] would move into leaves below the tree, because the kernel passes controllers on
+    /// only from empty groups: this process in a delegated group, everything at the root of a container. Empty on a host.
+    ///
+    /// # Errors
+    /// A missing controller or a refused operation.
+    pub fn in_the_way(layout: &Layout) -> Result<Vec<i32>> {
+        let mut pids = Vec::new();
+        for place in place::choose(layout)? {
+            if place.version == Version::V2 && place.kind != Base::Root && !place.controllers.is_empty() {
+                let base = place::root_dir(&place.base)?;
+                if !place.passed_on(&base)? {
+                    pids.extend(base.pids()?);
+                }
+            }
+        }
+        Ok(pids)
     }
 
     /// Opens a prepared tree; needs no privilege beyond what `prepare` gave away.

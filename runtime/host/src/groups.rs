@@ -10,6 +10,8 @@ use remand_model::{Limits, TenantId};
 
 use crate::child::{Outcome, helper};
 
+/// What a finding starts with when a look would have changed more than itself.
+pub(crate) const NOT_TRIED: &str = "not tried";
 /// How long a killed cell may take to become empty.
 const END_WAIT: Duration = Duration::from_secs(5);
 
@@ -21,6 +23,13 @@ fn text(error: impl std::error::Error) -> String {
 /// Makes a tree with one limited cell, does something with it, and removes all of it.
 fn with_cell(work: impl FnOnce(&Cell) -> Outcome) -> Outcome {
     let layout = Layout::detect().map_err(text)?;
+    let moved = Tree::in_the_way(&layout).map_err(text)?;
+    if !moved.is_empty() {
+        return Err(format!(
+            "{NOT_TRIED}: it would move {} processes of this group, as remandd does at boot",
+            moved.len()
+        ));
+    }
     let name = format!("remand-doctor-{}", std::process::id());
     let tree = Tree::prepare(&layout, &name, 0, 0).map_err(text)?;
     let outcome = build(&tree).and_then(|cell| work(&cell));

@@ -364,6 +364,10 @@ impl Need {
     }
 
     fn lacks(&self, found: String) -> Row {
+        if found.starts_with(groups::NOT_TRIED) {
+            let effect = "nothing is known about it until remandd has booted here".to_owned();
+            return self.row_of(found, effect, "start remandd, then ask again".into(), Degraded);
+        }
         // An old ABI leaves Landlock standing; everything else that fails here means that it does not stand.
         let gone = match self.name {
             "landlock" => !found.ends_with("enforced"),
