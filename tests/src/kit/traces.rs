@@ -93,6 +93,7 @@ fn mounts(folder: &str) -> BTreeSet<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Read;
     use std::process::{Command, Stdio};
 
     #[test]
@@ -100,8 +101,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let look = || Traces::of("remand-nobody-has-this-group", folder.path());
         assert!(look().is_empty());
-        let script = format!("read line; : {}", folder.path().display());
-        let mut child = Command::new("/bin/sh").args(["-c", &script]).stdin(Stdio::piped()).spawn().unwrap();
+        let script = format!("echo; read line; : {}", folder.path().display());
+        let mut command = Command::new("/bin/sh");
+        let mut child = command.args(["-c", &script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        // A process that was started a moment ago has no command line yet (exec frees its parent before it is set).
+        child.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
         assert_eq!(look().processes, [child.id()].into());
         drop(child.stdin.take());
         child.wait().unwrap();
