@@ -1,2 +1,26 @@
-//! Placeholder head: replaced by the room itself.
+//! `remandd`: boots as root on one thread, gives root away, and then serves.
+//!
+//! Cells are made by the spawner, a root process of its own; this one holds no capability while it reads what clients and
+//! jobs send. Every bound is in [`limits`].
 #![forbid(unsafe_code)]
+
+pub mod attend;
+pub mod boot;
+pub mod capture;
+pub mod commands;
+pub mod config;
+pub mod control;
+pub mod conversation;
+pub mod execution;
+pub mod hint;
+pub mod journal;
+pub mod limits;
+pub mod node;
+pub mod order;
+pub mod pass;
+pub mod ready;
+pub mod run;
+pub mod serve;
+pub mod slots;
+pub mod spawner;
+pub mod terminal;

@@ -1,3 +1,35 @@
-//! remandd.
+//! `remandd`, the runtime daemon: see the library for the story.
 #![forbid(unsafe_code)]
-fn main() {}
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use remand_daemon::boot::boot;
+use remand_daemon::config::{Arguments, Config};
+use remand_daemon::serve::serve;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let filter = EnvFilter::try_from_env("REMAND_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    match start() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("remandd: {error}");
+            ExitCode::from(125)
+        }
+    }
+}
+
+fn start() -> Result<(), Box<dyn std::error::Error>> {
+    let booted = boot(Config::new(Arguments::parse())?)?;
+    // Not before: a second thread would keep the root that this one gave away.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(serve(booted, || {
+        if writeln!(std::io::stdout(), "ready").is_err() {
+            tracing::debug!("nobody waits to hear that the daemon is ready");
+        }
+    }))?;
+    Ok(())
+}

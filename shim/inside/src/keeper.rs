@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use remand_spec::record::RECORD_BYTES;
 use remand_spec::{Fact, Record, Stage};
 use remand_sys::process::{self, Side};
-use remand_sys::{Errno, Result, confine, file};
+use remand_sys::{Errno, Result, confine, file, socket};
 
 use crate::prepare::Prepared;
 use crate::report::{Fault, Report};
@@ -16,17 +16,15 @@ const KEPT_CAPABILITIES: u64 = 1 << 2 | 1 << 5;
 
 /// Splits the payload off, waits for the end, kills what is left, reports.
 pub fn keep(cell: Prepared) -> std::result::Result<(), Fault> {
-    let split = split(cell);
-    let (cell, pid, status, signals) = split?;
+    let (cell, pid, status, signals) = split(cell)?;
     let Prepared { report, spec, out, terminal } = cell;
     drop(terminal);
     let (report, ()) = report.stage(Stage::Split, give_up())?;
-    let report = handed(report, &status)?;
-    let (mut report, ended) = match wait(report, &signals, pid) {
-        (report, Ok(ended)) => (report, ended),
-        (report, Err(error)) => return Err(Fault::new(report, Stage::Split, error)),
-    };
-    report.note(Record::Ended(ended as u32));
+    let (mut report, listener) = handed(report, &status)?;
+    match wait(&mut report, &signals, listener, pid) {
+        Ok(ended) => report.note(Record::Ended(ended as u32)),
+        Err(error) => return Err(Fault::new(report, Stage::Split, error)),
+    }
     let finished = end_all().and_then(|()| report.flush()).and_then(|()| {
         let scratch = file::file_system(out.as_fd())?;
         report.fact(Fact::ScratchBytesFree, scratch.blocks_free * scratch.block_bytes);
@@ -40,15 +38,18 @@ pub fn keep(cell: Prepared) -> std::result::Result<(), Fault> {
 
 type Split = (Prepared, i32, OwnedFd, OwnedFd);
 
-fn split(cell: Prepared) -> std::result::Result<Split, Fault> {
-    let prepared = process::signal_fd(libc::SIGCHLD).and_then(|signals| Ok((signals, file::pipe()?)));
+fn split(mut cell: Prepared) -> std::result::Result<Split, Fault> {
+    let prepared = process::signal_fd(libc::SIGCHLD).and_then(|signals| Ok((signals, socket::pair()?)));
     let (signals, (status, write_end)) = match prepared {
         Ok(prepared) => prepared,
         Err(error) => return Err(Fault::new(cell.report, Stage::Split, error)),
     };
     match process::clone(0, None, libc::SIGCHLD) {
         Ok(Side::Child) => payload::become_payload(cell, &write_end),
-        Ok(Side::Parent(pid, _)) => Ok((cell, pid, status, signals)),
+        Ok(Side::Parent(pid, _)) => {
+            cell.report.leave_to_child();
+            Ok((cell, pid, status, signals))
+        }
         Err(error) => Err(Fault::new(cell.report, Stage::Split, error)),
     }
 }
@@ -61,49 +62,55 @@ fn give_up() -> Result<()> {
     confine::no_new_privileges()
 }
 
-/// Waits for exec: a record is a fault of the payload's side, the end of the pipe is success (or the payload's death, which
-/// the wait below sees).
-fn handed(mut report: Report, status: &OwnedFd) -> std::result::Result<Report, Fault> {
-    let mut bytes = [0; RECORD_BYTES];
-    match file::read(status.as_fd(), &mut bytes) {
-        Ok(RECORD_BYTES) => match Record::decode(&bytes) {
-            Some(Record::Fault(stage, errno)) => Err(Fault::new(report, stage, Errno(errno as i32))),
-            _ => Err(Fault::new(report, Stage::Exec, Errno(libc::EBADMSG))),
-        },
-        Ok(_) => {
-            report.note(Record::Handed(process::clock_ns(libc::CLOCK_MONOTONIC)));
-            let (mut report, ()) = report.stage(Stage::Exec, Ok(()))?;
-            match report.flush() {
-                Ok(()) => Ok(report),
-                Err(error) => Err(Fault::new(report, Stage::Exec, error)),
-            }
+/// Waits for exec: a record is a fault of the payload's side or the listener of its filter; the end is success (or the
+/// payload's death, which the wait below sees).
+fn handed(mut report: Report, status: &OwnedFd) -> std::result::Result<(Report, Option<OwnedFd>), Fault> {
+    let (mut bytes, mut listener) = ([0; RECORD_BYTES], None);
+    loop {
+        let (size, mut fds) = match socket::receive(status.as_fd(), &mut bytes) {
+            Ok(received) => received,
+            Err(error) => return Err(Fault::new(report, Stage::Exec, error)),
+        };
+        if size == 0 {
+            break;
         }
+        match Record::decode(&bytes).filter(|_| size == RECORD_BYTES) {
+            Some(Record::Listener) => listener = fds.pop(),
+            Some(Record::Fault(stage, errno)) => return Err(Fault::new(report, stage, Errno(errno as i32))),
+            _ => return Err(Fault::new(report, Stage::Exec, Errno(libc::EBADMSG))),
+        }
+    }
+    report.note(Record::Handed(process::clock_ns(libc::CLOCK_MONOTONIC)));
+    match report.flush() {
+        Ok(()) => Ok((report, listener)),
         Err(error) => Err(Fault::new(report, Stage::Exec, error)),
     }
 }
 
 /// Reaps until the payload's own process has ended. A byte from the daemon is the order to kill; its end is its death.
-fn wait(report: Report, signals: &OwnedFd, payload: i32) -> (Report, Result<i32>) {
+fn wait(report: &mut Report, signals: &OwnedFd, listener: Option<OwnedFd>, payload: i32) -> Result<i32> {
+    let mut listener = listener;
     loop {
-        let mut fds = [file::readable(report.control()), file::readable(signals.as_fd())];
-        if let Err(error) = file::wait_any(&mut fds) {
-            return (report, Err(error));
-        }
+        let mut fds = vec![file::readable(report.control()), file::readable(signals.as_fd())];
+        fds.extend(listener.as_ref().map(|listener| file::readable(listener.as_fd())));
+        file::wait_any(&mut fds)?;
         if fds[0].revents != 0 {
             match file::read(report.control(), &mut [0]) {
-                Ok(1) => match process::kill(-1, libc::SIGKILL) {
-                    Ok(()) | Err(Errno(libc::ESRCH)) => {}
-                    Err(error) => return (report, Err(error)),
-                },
+                Ok(1) => kill_all()?,
                 _ => process::exit(3),
             }
         }
-        if fds[1].revents != 0 {
-            match reap(signals, payload) {
-                Ok(None) => {}
-                Ok(Some(status)) => return (report, Ok(status)),
-                Err(error) => return (report, Err(error)),
-            }
+        if let Some(asking) = listener.take_if(|_| fds[2].revents != 0)
+            && let Ok(call) = confine::notified_call(asking.as_fd())
+        {
+            report.note(Record::Forbidden(call));
+            report.flush()?;
+            kill_all()?;
+        }
+        if fds[1].revents != 0
+            && let Some(status) = reap(signals, payload)?
+        {
+            return Ok(status);
         }
     }
 }
@@ -127,14 +134,19 @@ fn reap(signals: &OwnedFd, payload: i32) -> Result<Option<i32>> {
 
 /// Kills every process of the namespace but this one, and waits until all are gone.
 fn end_all() -> Result<()> {
-    match process::kill(-1, libc::SIGKILL) {
-        Ok(()) | Err(Errno(libc::ESRCH)) => {}
-        Err(error) => return Err(error),
-    }
+    kill_all()?;
     loop {
         match process::wait_child(true) {
             Err(Errno(libc::ECHILD)) => return Ok(()),
             other => drop(other?),
         }
+    }
+}
+
+/// kill(2) with -1: every process of the namespace but the caller, at once, so that no fork gets away.
+fn kill_all() -> Result<()> {
+    match process::kill(-1, libc::SIGKILL) {
+        Err(Errno(libc::ESRCH)) => Ok(()),
+        other => other,
     }
 }

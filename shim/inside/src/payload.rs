@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 
 use remand_spec::{Fact, Landlock, Record, SpawnSpec, Stage};
 use remand_sys::process::Texts;
-use remand_sys::{Errno, Result, c_string, confine, file, mount, process};
+use remand_sys::{Errno, Result, c_string, confine, file, mount, process, socket};
 
 use crate::prepare::Prepared;
 use crate::report::Report;
@@ -26,7 +26,7 @@ const NAMESPACES: [(Fact, &str); 8] = [
 
 /// Becomes the payload. A failure is one record on `status`; success closes it, because it is close-on-exec.
 pub fn become_payload(mut cell: Prepared, status: &OwnedFd) -> ! {
-    let (stage, error) = match run(&mut cell) {
+    let (stage, error) = match run(&mut cell, status) {
         Ok(never) => match never {},
         Err(fault) => fault,
     };
@@ -34,7 +34,7 @@ pub fn become_payload(mut cell: Prepared, status: &OwnedFd) -> ! {
     process::exit(if file::write_all(status.as_fd(), &record).is_ok() { 1 } else { 2 })
 }
 
-fn run(cell: &mut Prepared) -> std::result::Result<std::convert::Infallible, (Stage, Errno)> {
+fn run(cell: &mut Prepared, status: &OwnedFd) -> std::result::Result<std::convert::Infallible, (Stage, Errno)> {
     let (spec, report) = (&cell.spec, &mut cell.report);
     let at = |stage| move |error| (stage, error);
     let (argv, environment) = texts(spec).map_err(at(Stage::Exec))?;
@@ -45,11 +45,11 @@ fn run(cell: &mut Prepared) -> std::result::Result<std::convert::Infallible, (St
     report.done(Stage::Limits);
     privileges(spec, report).map_err(at(Stage::Privileges))?;
     report.done(Stage::Privileges);
-    mount::change_folder(&c_string(spec.folder.as_slice()).map_err(at(Stage::Exec))?).map_err(at(Stage::Exec))?;
+    folder(spec).map_err(at(Stage::Streams))?;
     landlock(&spec.landlock, report).map_err(at(Stage::Landlock))?;
     report.done(Stage::Landlock);
     // From here on the filters allow what they allow: writing this last report and exec are in every profile.
-    seccomp(spec, report).map_err(at(Stage::Seccomp))?;
+    seccomp(spec, report, status).map_err(at(Stage::Seccomp))?;
     report.done(Stage::Seccomp);
     report.note(Record::Ready);
     report.flush().map_err(at(Stage::Exec))?;
@@ -70,6 +70,10 @@ fn streams(spec: &SpawnSpec, terminal: Option<&OwnedFd>) -> Result<()> {
         (0..3).try_for_each(|number| file::duplicate_to(terminal.as_fd(), number, true))?;
     }
     file::cloexec_from(3)
+}
+
+fn folder(spec: &SpawnSpec) -> Result<()> {
+    mount::change_folder(&c_string(spec.folder.as_slice())?)
 }
 
 fn limits(spec: &SpawnSpec) -> Result<()> {
@@ -129,13 +133,13 @@ fn landlock(wanted: &Landlock, report: &mut Report) -> Result<()> {
     confine::restrict_self(ruleset.as_fd())
 }
 
-/// The filter that asks the daemon goes first, while its descriptor can still be sent.
-fn seccomp(spec: &SpawnSpec, report: &mut Report) -> Result<()> {
+/// The filter that asks goes first, while its descriptor can still be sent to the keeper, who is to be asked.
+fn seccomp(spec: &SpawnSpec, report: &mut Report, status: &OwnedFd) -> Result<()> {
     report.fact(Fact::SeccompFilters, spec.filters.len() as u64);
     let (asking, deciding): (Vec<_>, Vec<_>) = spec.filters.iter().partition(|filter| filter.notify);
     for filter in asking {
         let listener = confine::load_filter(&filter.program, true)?.ok_or(Errno(libc::EBADF))?;
-        report.hand_over(Record::Listener, listener.as_fd())?;
+        socket::send(status.as_fd(), &Record::Listener.encode(), &[listener.as_fd()])?;
     }
     for filter in deciding {
         confine::load_filter(&filter.program, false)?;

@@ -53,6 +53,11 @@ impl Report {
         self.pending.extend_from_slice(bytes);
     }
 
+    /// Leaves what is noted to the other copy of this report, which a clone has just made.
+    pub fn leave_to_child(&mut self) {
+        self.pending.clear();
+    }
+
     /// Sends what is noted.
     pub fn flush(&mut self) -> Result<()> {
         file::write_all(self.control.as_fd(), &self.pending)?;

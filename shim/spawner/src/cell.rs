@@ -20,6 +20,7 @@ const FIRST_TASKS: i32 = 5;
 /// What the child needs, prepared so that it calls nothing but the kernel.
 struct Plan {
     streams: [OwnedFd; 3],
+    shim: OwnedFd,
     spec: OwnedFd,
     control: OwnedFd,
     tasks: Vec<OwnedFd>,
@@ -36,7 +37,7 @@ pub fn make(
     fds: [OwnedFd; SPAWN_FDS],
 ) -> std::result::Result<OwnedFd, Failure> {
     let failed = |error| Failure::call(Stage::Clone, "cannot clone the cell", error);
-    let plan = Plan::new(&fds, groups).map_err(failed)?;
+    let plan = Plan::new(shim, &fds, groups).map_err(failed)?;
     let (go, ready) = file::pipe().map_err(failed)?;
     let namespaces = libc::CLONE_NEWUSER
         | libc::CLONE_NEWPID
@@ -49,7 +50,7 @@ pub fn make(
     match process::clone(flags, folder, 0).map_err(failed)? {
         Side::Child => {
             drop(ready);
-            plan.become_shim(shim.as_fd(), go.as_fd())
+            plan.become_shim(go.as_fd())
         }
         Side::Parent(pid, cell) => {
             // On failure `ready` closes unwritten, and the child ends by itself.
@@ -68,11 +69,12 @@ fn map_ids(proc: BorrowedFd<'_>, pid: i32, first: u32) -> Result<()> {
 }
 
 impl Plan {
-    fn new(fds: &[OwnedFd; SPAWN_FDS], groups: &CellGroups) -> Result<Self> {
+    fn new(shim: &OwnedFd, fds: &[OwnedFd; SPAWN_FDS], groups: &CellGroups) -> Result<Self> {
         let high = |fd: &OwnedFd| file::duplicate_above(fd.as_fd(), ABOVE);
         let [spec, control, stdin, stdout, stderr] = fds;
         Ok(Self {
             streams: [high(stdin)?, high(stdout)?, high(stderr)?],
+            shim: high(shim)?,
             spec: high(spec)?,
             control: high(control)?,
             tasks: groups.tasks.iter().map(high).collect::<Result<_>>()?,
@@ -83,7 +85,7 @@ impl Plan {
 
     /// The child's whole life here: wait for the map, lay out descriptors, exec. Without the map exec would take away the
     /// capabilities that the shim assembles the root with.
-    fn become_shim(&self, shim: BorrowedFd<'_>, go: BorrowedFd<'_>) -> ! {
+    fn become_shim(&self, go: BorrowedFd<'_>) -> ! {
         if file::read(go, &mut [0]) != Ok(1) {
             process::exit(1);
         }
@@ -91,7 +93,7 @@ impl Plan {
             Err(error) => (Stage::Ids, error),
             Ok(()) => match self.lay_out() {
                 Err(error) => (Stage::Clone, error),
-                Ok(()) => (Stage::Shim, process::execute_fd(shim, &self.argv, &self.environment)),
+                Ok(()) => (Stage::Shim, process::execute_fd(self.shim.as_fd(), &self.argv, &self.environment)),
             },
         };
         self.report(stage, error)

@@ -139,10 +139,12 @@ pub enum Record {
     Omitted(Omission, u64),
     /// Everything was reported; the shim ends.
     Finished,
-    /// The descriptor for seccomp's user notifications comes with this record.
+    /// The descriptor for seccomp's user notifications comes with this record, from the payload's process to the keeper.
     Listener,
     /// The master of the payload's terminal comes with this record.
     Terminal,
+    /// The job made a system call, by number, that its policy ends executions for.
+    Forbidden(u32),
 }
 
 numbered! {
@@ -177,6 +179,7 @@ impl Record {
             Self::Finished => (9, 0, 0),
             Self::Listener => (10, 0, 0),
             Self::Terminal => (11, 0, 0),
+            Self::Forbidden(call) => (12, call, 0),
         };
         let mut bytes = [0; RECORD_BYTES];
         bytes[..4].copy_from_slice(&u32::to_le_bytes(kind));
@@ -202,6 +205,7 @@ impl Record {
             9 => Self::Finished,
             10 => Self::Listener,
             11 => Self::Terminal,
+            12 => Self::Forbidden(number),
             _ => return None,
         })
     }
@@ -225,6 +229,7 @@ mod tests {
             Record::Finished,
             Record::Listener,
             Record::Terminal,
+            Record::Forbidden(101),
         ];
         for record in all {
             assert_eq!(Record::decode(&record.encode()), Some(record));

@@ -237,6 +237,19 @@ pub fn load_filter(program: &[u8], listener: bool) -> Result<Option<OwnedFd>> {
     Ok(listener.then(|| adopt(returned)))
 }
 
+/// Takes one notification from a filter's listener, see seccomp_unotify(2): the number of the call, which stays unanswered.
+///
+/// # Errors
+/// The call's; `ENOENT` where the caller was killed meanwhile.
+pub fn notified_call(listener: BorrowedFd<'_>) -> Result<u32> {
+    // `struct seccomp_notif`: id, pid, flags, then `struct seccomp_data` that starts with the number; 80 bytes.
+    const NOTIF_RECV: libc::c_ulong = 0xc050_2100;
+    let mut notification = [0_u64; 10];
+    // SAFETY: SECCOMP_IOCTL_NOTIF_RECV fills the 80 bytes of a zeroed `struct seccomp_notif`, which `notification` is.
+    check(unsafe { libc::ioctl(listener.as_raw_fd(), NOTIF_RECV, notification.as_mut_ptr()) })?;
+    Ok(notification[2] as u32)
+}
+
 fn instruction(bytes: &[u8; 8]) -> libc::sock_filter {
     let [code_low, code_high, jt, jf, k @ ..] = *bytes;
     libc::sock_filter { code: u16::from_le_bytes([code_low, code_high]), jt, jf, k: u32::from_le_bytes(k) }

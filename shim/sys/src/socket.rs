@@ -2,13 +2,25 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use crate::{Errno, Result, retry};
+use crate::{Errno, Result, adopt, check, retry};
 
 /// The most descriptors that one message carries.
 pub const FDS_MAX: usize = 16;
 
 // Room for the header and FDS_MAX descriptors, in words so that it is aligned as `cmsghdr` needs.
 type Control = [u64; 2 + FDS_MAX];
+
+/// socketpair(2): two connected stream sockets, close-on-exec.
+///
+/// # Errors
+/// The call's.
+pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
+    let mut ends = [0; 2];
+    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
+    // SAFETY: `ends` has room for the two descriptors.
+    check(unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, ends.as_mut_ptr()) })?;
+    Ok((adopt(i64::from(ends[0])), adopt(i64::from(ends[1]))))
+}
 
 /// sendmsg(2): one message with its descriptors.
 ///

@@ -1,0 +1,252 @@
+//! The root stage: one thread, no client yet. Everything that needs root is done here, then root is given away for good.
+//!
+//! In order: the lock (one daemon per machine), the folders, the control groups, the sweep of an earlier life, the estate,
+//! the spawners, the socket, and the drop, which is checked by trying to undo it.
+
+use std::fs::{File, Permissions};
+use std::io::Write as _;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use remand_cgroup::{Kind, Layout, Leftover, Tree, Version};
+use remand_spec::Estate;
+use rustix::fs::FlockOperation;
+
+use crate::config::Config;
+use crate::spawner;
+
+/// Why the daemon does not serve. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// Not root.
+    #[error("remandd boots as root: start it with sudo or from its systemd unit")]
+    NotRoot,
+    /// Another one runs.
+    #[error("another remandd holds {0}: use that one, or stop it first")]
+    Running(String),
+    /// A file or folder.
+    #[error("{what} {path}: {source}")]
+    Path {
+        /// What was to be done.
+        what: &'static str,
+        /// With what.
+        path: String,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// A folder that somebody else can write.
+    #[error("{0} can be written by others: chown and chmod it, then look at what is in it")]
+    Folder(String),
+    /// Control groups.
+    #[error("control groups: {0}; run `remand doctor`")]
+    Cgroup(#[from] remand_cgroup::CgroupError),
+    /// Landlock.
+    #[error("Landlock does not hold on this kernel ({0}); nothing runs without it; run `remand doctor`")]
+    Landlock(String),
+    /// Root could not be given away.
+    #[error("root could not be given away ({0}); nothing is served with it")]
+    Drop(String),
+}
+
+/// What root leaves behind for the serving stage.
+#[derive(Debug)]
+pub struct Booted {
+    /// The configuration.
+    pub config: Config,
+    /// The lock, held as long as the daemon lives.
+    pub lock: File,
+    /// The root socket.
+    pub listener: UnixListener,
+    /// The daemon's ends of the spawners' sockets.
+    pub spawners: Vec<OwnedFd>,
+    /// The delegated control groups.
+    pub tree: Tree,
+    /// How they are driven, as results name it.
+    pub backend: String,
+    /// What an earlier life had left.
+    pub swept: Vec<Leftover>,
+    /// The kernel's Landlock ABI.
+    pub landlock_abi: i32,
+}
+
+fn at(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> BootError {
+    let path = path.display().to_string();
+    move |source| BootError::Path { what, path, source }
+}
+
+/// Goes through the root stage.
+///
+/// # Errors
+/// [`BootError`]; nothing serves then, and nothing is left but folders.
+pub fn boot(config: Config) -> Result<Booted, BootError> {
+    if !rustix::process::geteuid().is_root() {
+        return Err(BootError::NotRoot);
+    }
+    rustix::process::umask(rustix::fs::Mode::from_bits_retain(0o077));
+    let run = config.arguments.run.clone();
+    folder(&run, 0o755, (0, 0))?;
+    let lock = lock(&run)?;
+    state_folders(&config)?;
+    let layout = Layout::detect()?;
+    let tree = Tree::prepare(&layout, &config.group, config.user.0, config.user.1)?;
+    let swept = tree.sweep(&|_| false, false)?;
+    let estate_file = match &config.arguments.estate {
+        Some(file) => file.clone(),
+        None => write_estate(&config, &tree)?,
+    };
+    let spawners = start_spawners(&config, &estate_file)?;
+    let listener = listen(&config)?;
+    let landlock_abi = landlock_abi().map_err(BootError::Landlock)?;
+    let backend = backend_name(layout.kind()).to_owned();
+    drop_root(&config)?;
+    Ok(Booted { config, lock, listener, spawners, tree, backend, swept, landlock_abi })
+}
+
+/// The kernel's Landlock ABI, found by restricting a thread that ends at once.
+fn landlock_abi() -> Result<i32, String> {
+    use landlock::{ABI, Access, AccessFs, LandlockStatus, Ruleset, RulesetAttr};
+    let probe = || {
+        let ruleset = Ruleset::default().handle_access(AccessFs::from_all(ABI::V1)).and_then(Ruleset::create);
+        ruleset.and_then(landlock::RulesetCreated::restrict_self).map_err(|error| error.to_string())
+    };
+    let status = std::thread::spawn(probe).join().map_err(|_| "the probe panicked".to_owned())??;
+    match status.landlock {
+        LandlockStatus::Available { effective_abi, kernel_abi } => Ok(kernel_abi.unwrap_or(effective_abi as i32)),
+        other => Err(format!("{other:?}")),
+    }
+}
+
+/// How control groups are driven, as results name it.
+fn backend_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Unified => "v2",
+        Kind::Hybrid => "hybrid",
+        Kind::Legacy => "v1",
+        Kind::Absent => "none",
+    }
+}
+
+/// A folder with this mode and owner; an existing one must not be writable by anybody else.
+fn folder(path: &Path, mode: u32, owner: (u32, u32)) -> Result<(), BootError> {
+    std::fs::create_dir_all(path).map_err(at("make", path))?;
+    let found = std::fs::symlink_metadata(path).map_err(at("look at", path))?;
+    let ours = found.uid() == 0 || found.uid() == owner.0;
+    if !found.is_dir() || !ours || found.mode() & 0o022 != 0 {
+        return Err(BootError::Folder(path.display().to_string()));
+    }
+    std::os::unix::fs::chown(path, Some(owner.0), Some(owner.1)).map_err(at("give away", path))?;
+    std::fs::set_permissions(path, Permissions::from_mode(mode)).map_err(at("set the mode of", path))
+}
+
+fn state_folders(config: &Config) -> Result<(), BootError> {
+    folder(&config.arguments.state, 0o700, config.user)?;
+    for name in ["ledger", "blobs", "scratch", "images", "keys"] {
+        // The images are shown inside boxes, whose users are others than the daemon.
+        folder(&config.state(name), if name == "images" { 0o711 } else { 0o700 }, config.user)?;
+    }
+    // What was not whole when an earlier life ended is nothing.
+    let scratch = config.state("scratch");
+    for entry in std::fs::read_dir(&scratch).map_err(at("list", &scratch))? {
+        let path = entry.map_err(at("list", &scratch))?.path();
+        std::fs::remove_file(&path).map_err(at("remove", &path))?;
+    }
+    let state = &config.arguments.state;
+    std::fs::set_permissions(state, Permissions::from_mode(0o711)).map_err(at("set the mode of", state))
+}
+
+/// The kernel releases this lock when its holder ends, however it ends, so it is never stale.
+fn lock(run: &Path) -> Result<File, BootError> {
+    let path = run.join("remandd.lock");
+    let mut file =
+        File::options().create(true).truncate(false).read(true).write(true).open(&path).map_err(at("open", &path))?;
+    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        return Err(BootError::Running(path.display().to_string()));
+    }
+    file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(at("write", &path))?;
+    Ok(file)
+}
+
+fn write_estate(config: &Config, tree: &Tree) -> Result<std::path::PathBuf, BootError> {
+    let arguments = &config.arguments;
+    let bytes = |path: &std::path::PathBuf| path.as_os_str().as_encoded_bytes().to_vec();
+    let everything = || vec![b"/".to_vec()];
+    let given = |roots: &[std::path::PathBuf], default: Vec<Vec<u8>>| {
+        if roots.is_empty() { default } else { roots.iter().map(bytes).collect() }
+    };
+    let usual = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/opt"].map(|p| p.as_bytes().to_vec());
+    let mut default = if arguments.until_idle { everything() } else { usual.to_vec() };
+    default.push(bytes(&config.state("images")));
+    let (mut groups_v1, mut group_v2) = (Vec::new(), None);
+    for hierarchy in tree.hierarchies() {
+        match hierarchy.version {
+            Version::V1 => groups_v1.push(bytes(&hierarchy.root)),
+            Version::V2 => group_v2 = Some(bytes(&hierarchy.root)),
+        }
+    }
+    let estate = Estate {
+        ids_first: config.ids_first,
+        ids_cells: config.ids_cells,
+        roots: given(&arguments.roots, default),
+        writable_roots: given(&arguments.writable_roots, if arguments.until_idle { everything() } else { Vec::new() }),
+        group: config.group.clone().into_bytes(),
+        groups_v1,
+        group_v2,
+    };
+    let path = arguments.run.join("estate");
+    std::fs::write(&path, estate.to_text()).map_err(at("write", &path))?;
+    Ok(path)
+}
+
+fn start_spawners(config: &Config, estate: &Path) -> Result<Vec<OwnedFd>, BootError> {
+    let (program, shim) = (config.programs.join("remand-spawner"), config.programs.join("remand-shim"));
+    (0..spawner::SPAWNERS)
+        .map(|_| {
+            let (ours, theirs) = spawner::pair()?;
+            let mut command = Command::new(&program);
+            command.arg(estate).arg(&shim).env_clear().stdin(Stdio::from(theirs)).stdout(Stdio::null());
+            command.current_dir("/").spawn()?;
+            Ok(ours)
+        })
+        .collect::<std::io::Result<_>>()
+        .map_err(at("start", &program))
+}
+
+/// The one public entry point. Only root may connect, but for groups that the configuration names.
+fn listen(config: &Config) -> Result<UnixListener, BootError> {
+    let path = &config.socket;
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(at("remove the old", path)(error)),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path).map_err(at("bind", path))?;
+    std::fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(at("set the mode of", path))?;
+    listener.set_nonblocking(true).map_err(at("set up", path))?;
+    Ok(listener)
+}
+
+/// Groups, user, every capability: gone, and checked by asking for them back.
+fn drop_root(config: &Config) -> Result<(), BootError> {
+    use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+    let failed = |error: &dyn std::fmt::Display| BootError::Drop(error.to_string());
+    let (uid, gid) = (Uid::from_raw(config.user.0), Gid::from_raw(config.user.1));
+    for capability in caps::all() {
+        if caps::has_cap(None, caps::CapSet::Bounding, capability).map_err(|error| failed(&error))? {
+            caps::drop(None, caps::CapSet::Bounding, capability).map_err(|error| failed(&error))?;
+        }
+    }
+    setgroups(&[]).map_err(|error| failed(&error))?;
+    setresgid(gid, gid, gid).map_err(|error| failed(&error))?;
+    setresuid(uid, uid, uid).map_err(|error| failed(&error))?;
+    for set in [caps::CapSet::Ambient, caps::CapSet::Effective, caps::CapSet::Permitted, caps::CapSet::Inheritable] {
+        caps::clear(None, set).map_err(|error| failed(&error))?;
+    }
+    rustix::thread::set_no_new_privs(true).map_err(|error| failed(&error))?;
+    let left = caps::read(None, caps::CapSet::Permitted).map_err(|error| failed(&error))?;
+    if !left.is_empty() || setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0)).is_ok() {
+        return Err(BootError::Drop("it came back when asked for".into()));
+    }
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! Where things are and who serves: from the command line, with defaults that need no configuration.
+
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
+use remand_model::Digest;
+
+/// Ids for cells start here: far above what hosts give to people, and outside of what systemd gives to containers.
+const IDS_FIRST: u32 = 0x7000_0000;
+/// Ranges of the default instance's pool.
+const IDS_CELLS: u32 = 4096;
+/// Ranges of every other instance's pool (test daemons beside the real one).
+const IDS_CELLS_OTHER: u32 = 256;
+/// The daemon's own user and group where the host has no user `remand`.
+const FALLBACK_ID: u32 = IDS_FIRST - 1;
+const DEFAULT_RUN: &str = "/run/remand";
+
+/// The runtime daemon: the only way to boot remand on this machine.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "remandd", version)]
+pub struct Arguments {
+    /// Where state lasts: chains, blobs, keys.
+    #[arg(long, default_value = "/var/lib/remand")]
+    pub state: PathBuf,
+    /// Where things are that do not survive a boot: lock, estate, socket.
+    #[arg(long, default_value = DEFAULT_RUN)]
+    pub run: PathBuf,
+    /// The root socket; RUN/root.sock where it is not given.
+    #[arg(long)]
+    pub socket: Option<PathBuf>,
+    /// The node's name, the first part of its logs' origins.
+    #[arg(long, default_value = "localhost")]
+    pub node_id: String,
+    /// End when nobody is connected any more.
+    #[arg(long)]
+    pub until_idle: bool,
+    /// A folder with profiles of this site.
+    #[arg(long)]
+    pub policies: Option<PathBuf>,
+    /// Host paths that executions may be shown read-only; everything where none is given and the daemon was started for the
+    /// length of one command.
+    #[arg(long = "allow-root")]
+    pub roots: Vec<PathBuf>,
+    /// Host paths that executions may be given to write in.
+    #[arg(long = "allow-writable-root")]
+    pub writable_roots: Vec<PathBuf>,
+    /// The estate file, written by root; made from the other arguments where it is not given.
+    #[arg(long)]
+    pub estate: Option<PathBuf>,
+}
+
+/// The arguments with everything filled in.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// As given.
+    pub arguments: Arguments,
+    /// The root socket.
+    pub socket: PathBuf,
+    /// Name of the control group of this instance.
+    pub group: String,
+    /// First host id of the pool.
+    pub ids_first: u32,
+    /// Ranges of the pool.
+    pub ids_cells: u32,
+    /// Folder with `remand-spawner` and `remand-shim`.
+    pub programs: PathBuf,
+    /// The user and group that the daemon serves as.
+    pub user: (u32, u32),
+}
+
+impl Config {
+    /// Fills everything in.
+    ///
+    /// # Errors
+    /// Where the daemon's own program cannot be found.
+    pub fn new(arguments: Arguments) -> std::io::Result<Self> {
+        let programs = match std::env::var_os("REMAND_BIN_DIR") {
+            Some(folder) => PathBuf::from(folder),
+            None => std::env::current_exe()?.parent().map_or_else(|| PathBuf::from("/"), Path::to_path_buf),
+        };
+        let digest = Digest::of(arguments.run.as_os_str().as_encoded_bytes());
+        let mark = u32::from(digest.as_bytes()[0]) % 64;
+        let usual = arguments.run == Path::new(DEFAULT_RUN);
+        let (group, ids_first, ids_cells) = if usual {
+            ("remand".into(), IDS_FIRST, IDS_CELLS)
+        } else {
+            let offset = (IDS_CELLS + mark * IDS_CELLS_OTHER) * remand_spec::estate::IDS_OF_A_CELL;
+            (format!("remand-{}", &digest.to_hex()[..8]), IDS_FIRST + offset, IDS_CELLS_OTHER)
+        };
+        let socket = arguments.socket.clone().unwrap_or_else(|| arguments.run.join("root.sock"));
+        let user = user_remand().unwrap_or((FALLBACK_ID, FALLBACK_ID));
+        Ok(Self { socket, group, ids_first, ids_cells, programs, user, arguments })
+    }
+
+    /// A folder of the lasting state.
+    #[must_use]
+    pub fn state(&self, name: &str) -> PathBuf {
+        self.arguments.state.join(name)
+    }
+}
+
+/// The user `remand`, read from passwd(5): a static program cannot ask the name service.
+fn user_remand() -> Option<(u32, u32)> {
+    let passwd = std::fs::read_to_string("/etc/passwd").ok()?;
+    let line = passwd.lines().find(|line| line.starts_with("remand:"))?;
+    let mut ids = line.split(':').skip(2).map(str::parse);
+    Some((ids.next()?.ok()?, ids.next()?.ok()?))
+}

@@ -1,0 +1,323 @@
+//! One execution in one cell, from the order to the result: make the cell, watch it, end it, read what it used, clear up.
+
+use std::collections::{BTreeMap, HashSet};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use remand_cgroup::{Cell, CellLimits, Kill, TenantLimits, Tree};
+use remand_model::outcome::{Cause, Enforced, EnforcedLimit, ExecutionResult, Outputs, Usage};
+use remand_model::{ExecutionId, PROTOCOL_VERSION, TenantId};
+use remand_spec::Fact;
+use rustix::pipe::{PipeFlags, pipe_with};
+use tokio::io::Interest;
+use tokio::net::unix::pipe;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::timeout;
+
+use crate::attend::Attendant;
+use crate::capture::Piece;
+use crate::control::Control;
+use crate::limits;
+use crate::order::Order;
+use crate::slots::Slots;
+use crate::spawner::{CellFds, SpawnError, Spawners};
+
+/// What executions need of the node.
+#[derive(Debug, Clone)]
+pub struct Workshop {
+    /// The spawners.
+    pub spawners: Arc<Spawners>,
+    /// The delegated control groups.
+    pub tree: Tree,
+    /// The pool of ids.
+    pub slots: Slots,
+    /// Where files are written before they are whole.
+    pub scratch: PathBuf,
+    /// Where files are by their digest.
+    pub blobs: PathBuf,
+    /// How control groups are driven, as results name it.
+    pub backend: String,
+    /// Tenants that have a group.
+    pub housed: Arc<std::sync::Mutex<HashSet<TenantId>>>,
+    /// Counts cells, so that no two ever share a name.
+    pub counter: Arc<AtomicU64>,
+}
+
+/// What the client sends while the program runs.
+#[derive(Debug)]
+pub enum Input {
+    /// Bytes of standard input.
+    Bytes(Vec<u8>),
+    /// The end of standard input.
+    End,
+    /// A new size of the caller's window: rows, columns.
+    Window(u16, u16),
+}
+
+/// Whom an execution is for and who watches it.
+#[derive(Debug)]
+pub struct Ticket {
+    /// The execution.
+    pub execution_id: ExecutionId,
+    /// Its tenant.
+    pub tenant: TenantId,
+    /// What the client sends to the program; its end is the end of standard input.
+    pub input: mpsc::Receiver<Input>,
+    /// Rung to end it.
+    pub cancel: Arc<Notify>,
+    /// Who watches what is printed.
+    pub watcher: Option<mpsc::Sender<Piece>>,
+}
+
+pub(crate) fn now_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+}
+
+pub(crate) fn failed(stage: &str, errno: u32, reason: impl Into<String>) -> Cause {
+    Cause::SetupFailed { stage: stage.into(), errno, reason: reason.into() }
+}
+
+impl Workshop {
+    /// Runs an order to its end. Whatever goes wrong is in the result; nothing is left behind.
+    pub async fn execute(&self, order: &Order, ticket: Ticket) -> ExecutionResult {
+        let started_ns = now_ns();
+        let mut result = blank(&ticket, order, &self.backend);
+        let Some(slot) = self.slots.take() else {
+            result.cause = Cause::Refused { reason: "every range of host ids is in use; try again".into() };
+            return seal(result, started_ns);
+        };
+        result.enforced.ids_first = slot.first();
+        let number = self.counter.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{}-{number}", &ticket.execution_id.as_str()[5..21]);
+        let limits = CellLimits::of(&order.limits, 1);
+        let made = self.house(&ticket.tenant).and_then(|()| self.tree.cell(&ticket.tenant, &name, &limits));
+        let cell = match made {
+            Ok(cell) => cell,
+            Err(error) => {
+                result.cause = failed("cgroup", 0, error.to_string());
+                return seal(result, started_ns);
+            }
+        };
+        result.enforced.limits = cell.enforced().iter().map(enforced_limit).collect();
+        let mut order = order.clone();
+        order.spec.ids_first = slot.first();
+        order.spec.cgroup = cell.relative().as_bytes().to_vec();
+        if let Err(cause) = self.run(&order, ticket, &cell, &mut result, started_ns).await {
+            result.cause = cause;
+        }
+        self.measure(&cell, &mut result);
+        self.clear(&cell).await;
+        seal(result, started_ns)
+    }
+
+    /// The tenant's own group, made at its first cell.
+    fn house(&self, tenant: &TenantId) -> remand_cgroup::Result<()> {
+        let mut housed = self.housed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if !housed.contains(tenant) {
+            self.tree.tenant(tenant, &TenantLimits::default())?;
+            housed.insert(tenant.clone());
+        }
+        Ok(())
+    }
+
+    async fn run(
+        &self,
+        order: &Order,
+        ticket: Ticket,
+        cell: &Cell,
+        result: &mut ExecutionResult,
+        started_ns: u64,
+    ) -> Result<(), Cause> {
+        let io = |error: std::io::Error| {
+            failed("daemon", error.raw_os_error().unwrap_or(0).unsigned_abs(), error.to_string())
+        };
+        let (streams, ends) = streams().map_err(io)?;
+        let (ours, theirs) = control_pair().map_err(io)?;
+        let watch = cell.watch().map_err(|error| failed("cgroup", 0, error.to_string()))?;
+        let spawned = self.spawners.spawn(&order.spec.encode(), CellFds { control: theirs, streams }).await;
+        let spawned = spawned.map_err(|error| match error {
+            SpawnError::Refused { stage, errno, reason } => failed(stage, errno, reason),
+            other => failed("spawner", 0, other.to_string()),
+        })?;
+        if !spawned.template_made {
+            result.enforced.recycled.push("template".into());
+        }
+        result.timing_us.insert("clone".into(), spawned.cloned_ns.saturating_sub(started_ns) / 1000);
+        let mut attendant = Attendant::new(self, order, cell, Control::new(ours).map_err(io)?, watch).map_err(io)?;
+        let outcome = attendant.attend(ticket, ends, started_ns, result).await;
+        self.reap(spawned.process, cell).await;
+        attendant.settle(result, started_ns);
+        outcome.map_err(io)
+    }
+
+    /// Waits for pid 1 of the box, whose end is the end of all its processes.
+    async fn reap(&self, process: OwnedFd, cell: &Cell) {
+        let gone = async {
+            let process = crate::ready::register_for(process, Interest::READABLE)?;
+            let ready = process.readable().await?;
+            drop(ready);
+            rustix::process::waitid(
+                rustix::process::WaitId::PidFd(process.as_fd()),
+                rustix::process::WaitIdOptions::EXITED,
+            )
+            .map_err(std::io::Error::from)
+        };
+        match timeout(limits::REAP_WAIT, gone).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::error!(%error, "a cell's pid 1 could not be waited for"),
+            Err(_elapsed) => {
+                hard_kill(cell);
+                tracing::error!(cell = cell.relative(), "a cell's pid 1 does not end");
+            }
+        }
+    }
+
+    /// Usage and events, read before the groups go.
+    fn measure(&self, cell: &Cell, result: &mut ExecutionResult) {
+        match cell.usage() {
+            Ok(usage) => result.usage = usage_of(&usage),
+            Err(error) => tracing::error!(%error, "the usage of a cell could not be read"),
+        }
+        match cell.events() {
+            Ok(events) => {
+                let mut hit = |count: u64, name: &str| {
+                    if count > 0 && !result.limits_hit.iter().any(|known| known == name) {
+                        result.limits_hit.push(name.into());
+                    }
+                };
+                hit(events.oom_kills, "memory");
+                hit(events.pids_max_hits, "pids");
+                if events.oom_kills > 0 && matches!(result.cause, Cause::Signaled { signal: 9 } | Cause::Lost { .. }) {
+                    result.cause = Cause::Oom;
+                }
+                let failed = !matches!(result.cause, Cause::Exited { code: 0 });
+                if events.pids_max_hits > 0
+                    && failed
+                    && matches!(result.cause, Cause::Exited { .. } | Cause::Signaled { .. })
+                {
+                    result.cause = Cause::PidsLimit;
+                }
+            }
+            Err(error) => tracing::error!(%error, "the events of a cell could not be read"),
+        }
+    }
+
+    /// Kills what is left and removes the groups; what cannot be removed is the sweep's.
+    async fn clear(&self, cell: &Cell) {
+        match cell.remove(Duration::ZERO) {
+            Ok(()) => return,
+            Err(error) => tracing::debug!(%error, "a cell is not empty yet"),
+        }
+        hard_kill(cell);
+        for _ in 0..limits::CLEAR_TRIES {
+            if cell.remove(Duration::ZERO).is_ok() {
+                return;
+            }
+            tokio::time::sleep(limits::CLEAR_PAUSE).await;
+        }
+        tracing::error!(cell = cell.relative(), "a cell could not be removed; the next sweep tries again");
+    }
+}
+
+pub(crate) fn hard_kill(cell: &Cell) {
+    match cell.kill() {
+        Ok(Kill::Sent) => {}
+        Ok(Kill::ByCaller(pids)) => tracing::error!(?pids, "these could not be killed by group"),
+        Err(error) => tracing::error!(%error, "a cell could not be killed by group"),
+    }
+}
+
+/// The daemon's ends of the payload's streams.
+pub(crate) struct Ends {
+    pub(crate) stdin: pipe::Sender,
+    pub(crate) stdout: pipe::Receiver,
+    pub(crate) stderr: pipe::Receiver,
+}
+
+fn streams() -> std::io::Result<([OwnedFd; 3], Ends)> {
+    let pipe = || pipe_with(PipeFlags::CLOEXEC);
+    let ((stdin, stdin_end), (stdout_end, stdout), (stderr_end, stderr)) = (pipe()?, pipe()?, pipe()?);
+    let ends = Ends {
+        stdin: pipe::Sender::from_owned_fd(stdin_end)?,
+        stdout: pipe::Receiver::from_owned_fd(stdout_end)?,
+        stderr: pipe::Receiver::from_owned_fd(stderr_end)?,
+    };
+    Ok(([stdin, stdout, stderr], ends))
+}
+
+fn control_pair() -> std::io::Result<(OwnedFd, OwnedFd)> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    Ok(socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?)
+}
+
+fn enforced_limit(limit: &remand_cgroup::Enforced) -> EnforcedLimit {
+    EnforcedLimit { name: limit.name.into(), wanted: limit.wanted.clone(), found: limit.found.clone() }
+}
+
+fn usage_of(usage: &remand_cgroup::Usage) -> Usage {
+    Usage {
+        wall_us: 0,
+        cpu_user_us: usage.cpu_user_us,
+        cpu_system_us: usage.cpu_system_us,
+        memory_peak_bytes: usage.memory_peak_bytes,
+        pids_peak: usage.pids_peak,
+        io_read_bytes: usage.io_read_bytes,
+        io_write_bytes: usage.io_write_bytes,
+        network_bytes: 0,
+        throttled_periods: usage.throttled_periods,
+        throttled_us: usage.throttled_us,
+        cpu_pressure_us: usage.pressure.map(|pressure| pressure.cpu_some_us),
+        memory_pressure_us: usage.pressure.map(|pressure| pressure.memory_some_us),
+        disk_free_bytes: None,
+    }
+}
+
+/// A result before anything happened.
+fn blank(ticket: &Ticket, order: &Order, backend: &str) -> ExecutionResult {
+    let compiled = &order.compiled;
+    ExecutionResult {
+        protocol_version: PROTOCOL_VERSION.into(),
+        execution_id: ticket.execution_id.clone(),
+        tenant_id: ticket.tenant.clone(),
+        cause: Cause::Lost { reason: "nothing is known".into() },
+        limits_hit: Vec::new(),
+        exit_code: 125,
+        usage: Usage::default(),
+        outputs: Outputs::none(),
+        enforced: Enforced {
+            cgroup_backend: backend.into(),
+            policy_sha256: compiled.policy_hash.to_hex(),
+            confinement_sha256: compiled.confinement_hash.to_hex(),
+            filters: compiled.filters.iter().map(|filter| filter.sha256.to_hex()).collect(),
+            ..Enforced::default()
+        },
+        timing_us: BTreeMap::new(),
+        hint: None,
+        record: None,
+    }
+}
+
+/// What follows from the cause: exit code, hint, wall time.
+fn seal(mut result: ExecutionResult, started_ns: u64) -> ExecutionResult {
+    let free = |fact: Fact| result.enforced.facts.get(fact.name()).copied();
+    let full_bytes = free(Fact::ScratchBytesFree) == Some(0);
+    let full_inodes = free(Fact::ScratchInodesFree) == Some(0);
+    for (full, name) in [(full_bytes, "disk"), (full_inodes, "inodes")] {
+        if full {
+            result.limits_hit.push(name.into());
+        }
+    }
+    let failed = !matches!(result.cause, Cause::Exited { code: 0 });
+    if (full_bytes || full_inodes) && failed && matches!(result.cause, Cause::Exited { .. } | Cause::Signaled { .. }) {
+        result.cause = Cause::DiskQuota;
+    }
+    result.usage.disk_free_bytes = result.enforced.facts.get(Fact::ScratchBytesFree.name()).copied();
+    result.usage.wall_us = now_ns().saturating_sub(started_ns) / 1000;
+    result.exit_code = result.cause.exit_code();
+    result.hint = crate::hint::of(&result.cause);
+    result
+}

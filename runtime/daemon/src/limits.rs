@@ -1,0 +1,39 @@
+//! Every bound of the daemon on one page, with its unit and reason.
+
+use std::time::Duration;
+
+/// Pieces of standard input that wait for the program: 64 × 64 KiB, then the client waits.
+pub const INPUT_PIECES: usize = 64;
+/// Pieces of output that wait for a watcher; then the program waits, as it would for a slow terminal.
+pub const OUTPUT_PIECES: usize = 16;
+/// After an order to kill, how long the keeper gets before its group is killed: within the 100 ms that a wall limit may be
+/// overshot by.
+pub const KEEPER_GRACE: Duration = Duration::from_millis(60);
+/// How long the collection of output files may take after the payload's end.
+pub const COLLECT_WAIT: Duration = Duration::from_secs(20);
+/// How long a killed box may take to be gone before that is reported as a fault of the host.
+pub const REAP_WAIT: Duration = Duration::from_secs(5);
+/// Shortest pause between two looks at the processor time used.
+pub const CPU_CHECK_LEAST: Duration = Duration::from_millis(10);
+/// Tries to remove a cell's groups, which the kernel empties a moment after the last process.
+pub const CLEAR_TRIES: usize = 150;
+/// Pause between two of these tries.
+pub const CLEAR_PAUSE: Duration = Duration::from_millis(10);
+/// Connections at once.
+pub const CONNECTIONS_MAX: usize = 1024;
+/// How long a client may take for its handshake.
+pub const HANDSHAKE_WAIT: Duration = Duration::from_secs(5);
+/// How long a client may take to send the rest of a frame that it has begun.
+pub const FRAME_WAIT: Duration = Duration::from_secs(30);
+/// How long a client may take to accept a frame.
+pub const WRITE_WAIT: Duration = Duration::from_secs(30);
+/// Frames that wait to be written to one client.
+pub const FRAMES_WAITING: usize = 32;
+/// How long a lease lasts without being renewed.
+pub const LEASE: Duration = Duration::from_secs(60);
+/// Executions at once on this node; more are refused with a hint.
+pub const EXECUTIONS_MAX: usize = 1024;
+/// With `--until-idle`: how long nobody may be connected before the daemon ends.
+pub const IDLE_WAIT: Duration = Duration::from_millis(200);
+/// With `--until-idle`: how long the first client may take.
+pub const FIRST_WAIT: Duration = Duration::from_secs(10);

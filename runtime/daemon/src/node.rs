@@ -1,0 +1,161 @@
+//! What all connections share: the workshop, the ledger, the tenants, the executions that run.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use remand_authority::session::Tenancy;
+use remand_ledger::{Ack, AppendError, Ledger, Transaction};
+use remand_model::outcome::ExecutionResult;
+use remand_model::refusal::{Code, Refusal};
+use remand_model::{ExecutionId, TenantId};
+use tokio::sync::{Notify, watch};
+
+use crate::config::Config;
+use crate::execution::Workshop;
+use crate::order::Ground;
+
+/// The node. Clones share it.
+#[derive(Clone)]
+pub struct Node(Arc<Inner>);
+
+/// What the clones share.
+pub struct Inner {
+    /// The configuration.
+    pub config: Config,
+    /// Where executions are made.
+    pub workshop: Workshop,
+    /// What orders are built on.
+    pub ground: Ground,
+    /// The record.
+    pub ledger: Ledger,
+    /// Connections that are open.
+    pub connections: AtomicUsize,
+    /// Rung when a connection ends.
+    pub left: Notify,
+    /// Rung when the daemon is to end.
+    pub end: Notify,
+    leases: AtomicU64,
+    running: Mutex<HashMap<(TenantId, ExecutionId), Arc<Execution>>>,
+}
+
+/// An execution of this life of the daemon.
+pub struct Execution {
+    /// Rung to end it.
+    pub cancel: Arc<Notify>,
+    /// Its result, once it has one.
+    pub result: watch::Sender<Option<Arc<ExecutionResult>>>,
+}
+
+impl std::ops::Deref for Node {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl Node {
+    /// A node that nobody is connected to yet.
+    #[must_use]
+    pub fn new(config: Config, workshop: Workshop, ground: Ground, ledger: Ledger) -> Self {
+        Self(Arc::new(Inner {
+            config,
+            workshop,
+            ground,
+            ledger,
+            connections: AtomicUsize::new(0),
+            left: Notify::new(),
+            end: Notify::new(),
+            leases: AtomicU64::new(1),
+            running: Mutex::new(HashMap::new()),
+        }))
+    }
+
+    /// How a tenant stands.
+    #[must_use]
+    pub fn tenancy(&self, _tenant: &TenantId) -> Tenancy {
+        Tenancy::Active
+    }
+
+    /// The number of the next lease.
+    #[must_use]
+    pub fn next_epoch(&self) -> u64 {
+        self.leases.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Makes a transaction durable.
+    ///
+    /// # Errors
+    /// A refusal: nothing was written.
+    pub async fn append(&self, transaction: Transaction) -> Result<Ack, Refusal> {
+        let (done, outcome) = tokio::sync::oneshot::channel();
+        self.ledger.try_submit(
+            transaction,
+            Box::new(move |result| {
+                if done.send(result).is_err() {
+                    tracing::warn!("nobody waited for an event that is durable now");
+                }
+            }),
+        );
+        let result = outcome.await.unwrap_or(Err(AppendError::Closed));
+        result.map_err(|error| match error {
+            AppendError::Busy => Refusal::new(Code::QueueFull, error.to_string()).retry_after(100),
+            AppendError::Refused(refusal) => Refusal::new(Code::Conflict, refusal.to_string()),
+            AppendError::Event(_) => Refusal::new(Code::TooLarge, error.to_string()),
+            AppendError::Poisoned(_) | AppendError::Closed => Refusal::new(Code::AuditUnavailable, error.to_string()),
+        })
+    }
+
+    fn table(&self) -> std::sync::MutexGuard<'_, HashMap<(TenantId, ExecutionId), Arc<Execution>>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Enters an execution into the table of those that run; the one that is there already, where it runs.
+    ///
+    /// # Errors
+    /// The execution that runs under this id.
+    pub fn enter(&self, tenant: &TenantId, id: &ExecutionId) -> Result<Arc<Execution>, Arc<Execution>> {
+        let mut table = self.table();
+        let key = (tenant.clone(), id.clone());
+        if let Some(running) = table.get(&key) {
+            return Err(Arc::clone(running));
+        }
+        let execution = Arc::new(Execution { cancel: Arc::new(Notify::new()), result: watch::Sender::new(None) });
+        table.insert(key, Arc::clone(&execution));
+        Ok(execution)
+    }
+
+    /// The execution, where it runs.
+    #[must_use]
+    pub fn running(&self, tenant: &TenantId, id: &ExecutionId) -> Option<Arc<Execution>> {
+        self.table().get(&(tenant.clone(), id.clone())).cloned()
+    }
+
+    /// Ids of the tenant's executions that run.
+    #[must_use]
+    pub fn running_of(&self, tenant: &TenantId) -> Vec<ExecutionId> {
+        let mut ids: Vec<_> = self.table().keys().filter(|(of, _)| of == tenant).map(|(_, id)| id.clone()).collect();
+        ids.sort();
+        ids
+    }
+
+    /// How many executions run.
+    #[must_use]
+    pub fn running_count(&self) -> usize {
+        self.table().len()
+    }
+
+    /// Ends every execution.
+    pub fn cancel_all(&self) {
+        self.table().values().for_each(|execution| execution.cancel.notify_one());
+    }
+
+    /// Takes an execution out of the table and tells whoever waits for it.
+    pub fn leave(&self, tenant: &TenantId, id: &ExecutionId, result: Option<Arc<ExecutionResult>>) {
+        if let Some(execution) = self.table().remove(&(tenant.clone(), id.clone())) {
+            execution.result.send_replace(result);
+        }
+        self.left.notify_one();
+    }
+}

@@ -1,0 +1,212 @@
+//! `run`: a request becomes an order, is recorded, executed, recorded again, and only then answered.
+
+use std::sync::Arc;
+
+use remand_model::canonical::Object;
+use remand_model::envelope::{Command, Frame};
+use remand_model::outcome::ExecutionResult;
+use remand_model::refusal::{Code, Refusal};
+use remand_model::run::RunRequest;
+use remand_model::{ExecutionId, TenantId};
+use serde::Deserialize;
+use tokio::sync::{Notify, mpsc};
+
+use crate::capture::{Piece, Which};
+use crate::commands;
+use crate::conversation::{Call, Reply};
+use crate::execution::{Input, Ticket};
+use crate::limits;
+use crate::node::Node;
+use crate::order::{Order, OrderError};
+
+/// An order that may be carried out, with the id that its claims give it.
+pub struct Prepared {
+    /// The order.
+    pub order: Order,
+    /// The claims.
+    pub claims: Object,
+    /// The id.
+    pub id: ExecutionId,
+}
+
+/// Builds the order of a request.
+///
+/// # Errors
+/// What is wrong with the request.
+pub fn prepare(node: &Node, tenant: &TenantId, request: &RunRequest) -> Result<Prepared, Refusal> {
+    check(request)?;
+    let order = Order::new(request, &node.ground).map_err(|error| match error {
+        OrderError::Policy(error) => Refusal::new(Code::ContractInvalid, error.to_string()),
+        OrderError::Request(detail) => Refusal::new(Code::ContractInvalid, detail),
+    })?;
+    let claims = crate::journal::claims(tenant, request, &order)?;
+    let id = crate::journal::execution_id(&claims);
+    Ok(Prepared { order, claims, id })
+}
+
+/// Bounds that the codec of the wall would refuse later, with a better word.
+fn check(request: &RunRequest) -> Result<(), Refusal> {
+    let invalid = |detail: &str| Err(Refusal::new(Code::ContractInvalid, detail));
+    let texts = request.argv.iter().chain(request.environment.keys()).chain(request.environment.values());
+    if request.argv.first().is_none_or(String::is_empty) {
+        return invalid("there is no program to run");
+    }
+    if texts.clone().any(|text| text.contains('\0')) {
+        return invalid("an argument or variable holds a NUL byte");
+    }
+    if request.argv.len() + request.environment.len() > 2048 || texts.map(String::len).sum::<usize>() > 512 << 10 {
+        return invalid("arguments and environment are more than 2048 texts or 512 KiB together");
+    }
+    let plain = |path: &str| remand_spec::vet::is_plain(path.as_bytes());
+    if !request.folder.as_deref().is_none_or(plain) {
+        return invalid("the working folder is not an absolute path without . and ..");
+    }
+    let mut volumes = request.volumes.iter();
+    if !volumes.all(|volume| plain(&volume.source) && plain(&volume.target) && volume.target != "/") {
+        return invalid("a volume's paths are not absolute paths without . and ..");
+    }
+    Ok(())
+}
+
+/// Runs a program for a client that watches.
+///
+/// # Errors
+/// The refusal; nothing was started.
+pub async fn run(node: &Node, call: &mut Call, reply: &Reply) -> Result<(), Refusal> {
+    let tenant = call.tenant.clone().ok_or_else(|| Refusal::new(Code::AttachRequired, "run"))?;
+    let request: RunRequest = commands::read(&call.payload)?;
+    let prepared = prepare(node, &tenant, &request)?;
+    if request.dry_run {
+        reply.answer(&prepared.order.plan()).await;
+        return Ok(());
+    }
+    if node.running_count() >= limits::EXECUTIONS_MAX {
+        let detail = format!("{} executions run; that is the most", limits::EXECUTIONS_MAX);
+        return Err(Refusal::new(Code::QueueFull, detail).retry_after(1000));
+    }
+    let execution = node
+        .enter(&tenant, &prepared.id)
+        .map_err(|_running| Refusal::new(Code::Conflict, format!("{} runs already", prepared.id)))?;
+    reply.send(Command::Event, accepted(&prepared.id)).await;
+    let (pieces, watcher) = mpsc::channel(limits::OUTPUT_PIECES);
+    let (input_in, input) = mpsc::channel(limits::INPUT_PIECES);
+    let id = prepared.id.clone();
+    let ticket = Ticket {
+        execution_id: id.clone(),
+        tenant: tenant.clone(),
+        input,
+        cancel: Arc::clone(&execution.cancel),
+        watcher: Some(pieces),
+    };
+    let work = tokio::spawn(execute(node.clone(), prepared, ticket));
+    let forwarding = tokio::spawn(forward(watcher, reply.clone()));
+    let outcome = attend_client(call, request.stdin, input_in, &execution.cancel, work).await;
+    let shown = forwarding.await;
+    let outcome = outcome.map_err(|error| Refusal::new(Code::Internal, error.to_string()));
+    let result = outcome.and_then(|outcome| outcome).inspect_err(|_| node.leave(&tenant, &id, None))?;
+    shown.map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
+    node.leave(&tenant, &id, Some(Arc::new(result.clone())));
+    reply.answer(&result).await;
+    if request.want_files {
+        send_files(node, &result, reply).await?;
+    }
+    Ok(())
+}
+
+fn accepted(id: &ExecutionId) -> Vec<u8> {
+    format!("{{\"event\":\"accepted\",\"execution_id\":\"{id}\"}}").into_bytes()
+}
+
+/// Records, executes, records. A task of its own: a client that goes away cannot leave it half done.
+async fn execute(node: Node, prepared: Prepared, ticket: Ticket) -> Result<ExecutionResult, Refusal> {
+    let started = node.record_start(&ticket.tenant, &prepared.id, &prepared.claims, &prepared.order).await?;
+    let mut result = node.workshop.execute(&prepared.order, ticket).await;
+    node.record_end(started, &mut result).await?;
+    Ok(result)
+}
+
+async fn forward(mut pieces: mpsc::Receiver<Piece>, reply: Reply) {
+    while let Some((which, bytes)) = pieces.recv().await {
+        let command = match which {
+            Which::Stdout => Command::Stdout,
+            Which::Stderr => Command::Stderr,
+        };
+        if !reply.stream(command, &bytes).await {
+            return;
+        }
+    }
+}
+
+type Work = tokio::task::JoinHandle<Result<ExecutionResult, Refusal>>;
+
+/// Passes on what the client sends until the work is done; a client that is gone cancels it.
+async fn attend_client(
+    call: &mut Call,
+    wants_input: bool,
+    input: mpsc::Sender<Input>,
+    cancel: &Arc<Notify>,
+    mut work: Work,
+) -> Result<Result<ExecutionResult, Refusal>, tokio::task::JoinError> {
+    let mut input = Some(input);
+    if !wants_input {
+        input = None;
+    }
+    let gone = Arc::clone(&call.gone);
+    let mut there = true;
+    loop {
+        tokio::select! {
+            outcome = &mut work => return outcome,
+            () = gone.notified(), if there => {
+                there = false;
+                input = None;
+                cancel.notify_one();
+                // Rung again for the conversation's own end.
+                gone.notify_one();
+            }
+            frame = call.stream.recv(), if there => match frame {
+                Some(frame) if frame.header.sequence == call.header.sequence => pass_on(frame, &mut input, cancel).await,
+                // A frame of an earlier request that came late.
+                Some(_) => {}
+                None => there = false,
+            },
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ClientOrder {
+    #[serde(default)]
+    cancel: bool,
+    rows: Option<u16>,
+    columns: Option<u16>,
+}
+
+async fn pass_on(frame: Frame, input: &mut Option<mpsc::Sender<Input>>, cancel: &Notify) {
+    let piece = match frame.header.command {
+        Command::Stdin if frame.payload.is_empty() => Input::End,
+        Command::Stdin => Input::Bytes(frame.payload),
+        Command::Control => match serde_json::from_slice::<ClientOrder>(&frame.payload) {
+            Ok(ClientOrder { cancel: true, .. }) => return cancel.notify_one(),
+            Ok(ClientOrder { rows: Some(rows), columns: Some(columns), .. }) => Input::Window(rows, columns),
+            _ => return,
+        },
+        _ => return,
+    };
+    if let Some(sender) = input
+        && sender.send(piece).await.is_err()
+    {
+        *input = None;
+    }
+}
+
+async fn send_files(node: &Node, result: &ExecutionResult, reply: &Reply) -> Result<(), Refusal> {
+    for file in &result.outputs.files {
+        let path = node.workshop.blobs.join(file.sha256.to_hex());
+        let bytes = std::fs::read(&path).map_err(|error| Refusal::new(Code::Internal, format!("blob: {error}")))?;
+        if !reply.stream(Command::Data, &bytes).await {
+            return Ok(());
+        }
+    }
+    Ok(())
+}

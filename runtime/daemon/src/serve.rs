@@ -1,0 +1,121 @@
+//! The serving stage: no privilege, tokio, one task for each connection.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use remand_ledger::Ledger;
+use remand_policy::Library;
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{sleep, timeout};
+
+use crate::boot::Booted;
+use crate::conversation::converse;
+use crate::execution::Workshop;
+use crate::limits;
+use crate::node::Node;
+use crate::order::Ground;
+use crate::slots::Slots;
+use crate::spawner::Spawners;
+
+/// Why serving ended badly.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The ledger.
+    #[error("the ledger cannot be opened: {0}")]
+    Ledger(#[from] remand_ledger::store::OpenError),
+    /// The runtime's own descriptors.
+    #[error("cannot serve: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// Serves until it is told to end.
+///
+/// # Errors
+/// [`ServeError`].
+pub async fn serve(booted: Booted, ready: impl FnOnce()) -> Result<(), ServeError> {
+    let Booted { config, lock, listener, spawners, tree, backend, swept, landlock_abi } = booted;
+    for leftover in &swept {
+        tracing::warn!(?leftover, "an earlier life had left this; it is gone now");
+    }
+    let ledger = Ledger::open(&config.state("ledger"), remand_ledger::store::Options::default())?;
+    let workshop = Workshop {
+        spawners: Arc::new(Spawners::new(spawners)?),
+        tree,
+        slots: Slots::new(config.ids_first, config.ids_cells),
+        scratch: config.state("scratch"),
+        blobs: config.state("blobs"),
+        backend,
+        housed: Arc::default(),
+        counter: Arc::new(AtomicU64::new(0)),
+    };
+    let library = config.arguments.policies.as_ref().map_or_else(Library::built_in, Library::with_folder);
+    let ground = Ground { library, landlock_abi, images: config.state("images") };
+    let node = Node::new(config, workshop, ground, ledger);
+    let listener = UnixListener::from_std(listener)?;
+    ready();
+    accept_all(&node, &listener).await?;
+    drain(&node).await;
+    drop(lock);
+    Ok(())
+}
+
+async fn accept_all(node: &Node, listener: &UnixListener) -> std::io::Result<()> {
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((socket, _)) if node.connections.load(Ordering::Relaxed) < limits::CONNECTIONS_MAX => {
+                    greet(node.clone(), socket);
+                }
+                Ok(_) => tracing::warn!("a connection above the limit was closed"),
+                Err(error) => {
+                    // Out of descriptors, most likely: closing any connection helps, spinning does not.
+                    tracing::error!(%error, "cannot accept");
+                    sleep(std::time::Duration::from_millis(100)).await;
+                }
+            },
+            _ = term.recv() => return Ok(()),
+            _ = int.recv() => return Ok(()),
+            () = node.end.notified() => return Ok(()),
+            () = idle(node), if node.config.arguments.until_idle => return Ok(()),
+        }
+    }
+}
+
+fn greet(node: Node, socket: tokio::net::UnixStream) {
+    node.connections.fetch_add(1, Ordering::Relaxed);
+    tokio::spawn(async move {
+        converse(node.clone(), socket).await;
+        node.connections.fetch_sub(1, Ordering::Relaxed);
+        node.left.notify_one();
+    });
+}
+
+/// Returns when nobody is connected and nothing runs, after somebody was, or when nobody came at all.
+async fn idle(node: &Node) {
+    let busy = || node.connections.load(Ordering::Relaxed) > 0 || node.running_count() > 0;
+    let mut wait = limits::FIRST_WAIT;
+    loop {
+        if timeout(wait, node.left.notified()).await.is_err() && !busy() {
+            return;
+        }
+        wait = limits::IDLE_WAIT;
+    }
+}
+
+/// Ends what runs, waits for it, closes the ledger.
+async fn drain(node: &Node) {
+    node.cancel_all();
+    let empty = async {
+        while node.running_count() > 0 {
+            node.left.notified().await;
+        }
+    };
+    if timeout(limits::COLLECT_WAIT, empty).await.is_err() {
+        tracing::error!("executions did not end in time; they are closed as lost at the next start");
+    }
+    if let Err(error) = node.ledger.close() {
+        tracing::error!(%error, "the ledger did not close cleanly");
+    }
+}

@@ -1,0 +1,187 @@
+//! The daemon's side of the spawners: requests go to one at a time; the loss of one is made good by another.
+//!
+//! The daemon cannot start a root process any more. It starts with two spawners; when one is gone, the other one is asked
+//! for an heir. When none is left, nothing can run, and the daemon says so and ends, for its supervisor to start it again.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, OwnedFd};
+
+use remand_spec::{Answer, Request};
+use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::Mutex;
+
+use crate::pass;
+
+/// How many spawners there are.
+pub const SPAWNERS: usize = 2;
+
+/// Why a cell could not be asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum SpawnError {
+    /// The spawner answered that it did not make the cell.
+    #[error("{reason} (stage {stage}, errno {errno})")]
+    Refused {
+        /// Where it failed.
+        stage: &'static str,
+        /// The error number; 0 where the request was refused.
+        errno: u32,
+        /// Why.
+        reason: String,
+    },
+    /// No spawner is left.
+    #[error("no spawner is left; restart remandd")]
+    Gone,
+    /// The daemon's own preparation failed.
+    #[error("cannot prepare the request: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// A cell that the spawner has made.
+#[derive(Debug)]
+pub struct Spawned {
+    /// Process descriptor of the cell's pid 1, a child of this process.
+    pub process: OwnedFd,
+    /// When its namespaces were ready, on the monotonic clock in nanoseconds.
+    pub cloned_ns: u64,
+    /// Whether the template of its root had to be assembled.
+    pub template_made: bool,
+}
+
+/// What goes with a spec.
+#[derive(Debug)]
+pub struct CellFds {
+    /// The shim's end of the control socket.
+    pub control: OwnedFd,
+    /// The payload's streams.
+    pub streams: [OwnedFd; 3],
+}
+
+/// The spawners, as sockets.
+#[derive(Debug)]
+pub struct Spawners {
+    sockets: Mutex<VecDeque<AsyncFd<OwnedFd>>>,
+}
+
+/// One SEQPACKET pair: (the daemon's end, the spawner's end).
+///
+/// # Errors
+/// socketpair(2)'s.
+pub fn pair() -> std::io::Result<(OwnedFd, OwnedFd)> {
+    Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
+}
+
+/// A sealed memory file with these bytes.
+///
+/// # Errors
+/// memfd_create(2)'s and its like.
+pub fn sealed(bytes: &[u8]) -> std::io::Result<OwnedFd> {
+    let base = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let created = rustix::fs::memfd_create("remand-spec", base | MemfdFlags::NOEXEC_SEAL);
+    let fd = match created {
+        Err(rustix::io::Errno::INVAL) => rustix::fs::memfd_create("remand-spec", base)?,
+        other => other?,
+    };
+    let mut file = std::fs::File::from(fd);
+    std::io::Write::write_all(&mut file, bytes)?;
+    let fd = OwnedFd::from(file);
+    rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL)?;
+    Ok(fd)
+}
+
+impl Spawners {
+    /// Adopts the daemon's ends. Must be called inside the runtime.
+    ///
+    /// # Errors
+    /// Where they cannot be registered.
+    pub fn new(sockets: Vec<OwnedFd>) -> std::io::Result<Self> {
+        let sockets = sockets.into_iter().map(adopt).collect::<Result<_, _>>()?;
+        Ok(Self { sockets: Mutex::new(sockets) })
+    }
+
+    /// Asks for a cell.
+    ///
+    /// # Errors
+    /// [`SpawnError`].
+    pub async fn spawn(&self, spec: &[u8], fds: CellFds) -> Result<Spawned, SpawnError> {
+        let spec = sealed(spec)?;
+        let [stdin, stdout, stderr] = &fds.streams;
+        let handed = [&spec, &fds.control, stdin, stdout, stderr].map(AsFd::as_fd);
+        let mut sockets = self.sockets.lock().await;
+        loop {
+            let Some(socket) = sockets.front() else { return Err(SpawnError::Gone) };
+            match ask(socket, Request::Spawn, &handed).await {
+                Ok((Answer::Done { cloned_ns, template_made }, mut got)) => {
+                    let process = got.pop_front().ok_or(SpawnError::Gone)?;
+                    return Ok(Spawned { process, cloned_ns, template_made });
+                }
+                Ok((Answer::Refused { stage, errno, reason }, _)) => {
+                    return Err(SpawnError::Refused { stage: stage.name(), errno, reason });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a spawner is gone; asking the other one for an heir");
+                    sockets.pop_front();
+                    replenish(&mut sockets).await;
+                }
+            }
+        }
+    }
+
+    /// Whether any is left.
+    pub async fn alive(&self) -> bool {
+        !self.sockets.lock().await.is_empty()
+    }
+}
+
+fn adopt(fd: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
+    rustix::io::ioctl_fionbio(&fd, true)?;
+    crate::ready::register(fd)
+}
+
+/// Asks the survivors for heirs until there are as many as at the start. A survivor that cannot is dropped as well.
+async fn replenish(sockets: &mut VecDeque<AsyncFd<OwnedFd>>) {
+    while let Some(socket) = sockets.front()
+        && sockets.len() < SPAWNERS
+    {
+        let made = async {
+            let (ours, theirs) = pair()?;
+            ask(socket, Request::Heir, &[theirs.as_fd()]).await?;
+            adopt(ours)
+        };
+        match made.await {
+            Ok(heir) => sockets.push_back(heir),
+            Err(error) => {
+                tracing::error!(%error, "a spawner could not start an heir");
+                sockets.pop_front();
+            }
+        }
+    }
+}
+
+async fn ask(
+    socket: &AsyncFd<OwnedFd>,
+    request: Request,
+    fds: &[std::os::fd::BorrowedFd<'_>],
+) -> std::io::Result<(Answer, VecDeque<OwnedFd>)> {
+    let bytes = request.encode();
+    loop {
+        let mut guard = socket.writable().await?;
+        match guard.try_io(|socket| Ok(pass::send(socket, &bytes, fds)?)) {
+            Ok(sent) => break sent?,
+            Err(_would_block) => {}
+        }
+    }
+    let (mut buffer, mut got) = (vec![0; 4096], VecDeque::new());
+    loop {
+        let mut guard = socket.readable().await?;
+        match guard.try_io(|socket| Ok(pass::receive(socket, &mut buffer, &mut got)?)) {
+            Ok(Ok(0)) => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            Ok(size) => {
+                let answer = Answer::decode(&buffer[..size?]);
+                return answer.map(|answer| (answer, got)).map_err(std::io::Error::other);
+            }
+            Err(_would_block) => {}
+        }
+    }
+}
