@@ -91,3 +91,67 @@ pub(crate) fn host_has_swap() -> Result<bool> {
         Err(source) => Err(CgroupError::Detect { what: "/proc/swaps", source }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::Expect;
+
+    fn setting(absent: Absent) -> Setting {
+        Setting {
+            name: "pids_max",
+            controller: "pids",
+            file: "pids.max",
+            text: Some("20".into()),
+            expect: Expect::Text("20".into()),
+            absent,
+        }
+    }
+
+    /// Applies one setting to a plain folder, whose files take and give back any text.
+    fn try_on(folder: &[(&str, &str)], setting: Setting, swap: bool) -> Result<Vec<Enforced>> {
+        let root = tempfile::tempdir().unwrap();
+        for (name, text) in folder {
+            std::fs::write(root.path().join(name), text).unwrap();
+        }
+        let dir = Dir::open(root.path().to_owned()).unwrap();
+        apply(&[setting], &|controller| (controller == "pids").then_some(&dir), &|| Ok(swap))
+    }
+
+    #[test]
+    fn a_limit_that_reads_back_otherwise_is_refused_by_name() {
+        let error =
+            try_on(&[("pids.max", "")], Setting { expect: Expect::Text("19".into()), ..setting(Absent::Skip) }, false);
+        let error = error.unwrap_err();
+        assert!(
+            matches!(&error, CgroupError::NotHeld { name: "pids_max", wanted, found, .. } if wanted == "19" && found == "20")
+        );
+    }
+
+    #[test]
+    fn a_limit_without_a_controller_is_refused_by_its_name() {
+        let error = try_on(&[], Setting { controller: "io", ..setting(Absent::Skip) }, false).unwrap_err();
+        assert!(matches!(error, CgroupError::MissingController { controller: "io", .. }));
+    }
+
+    #[test]
+    fn a_limit_without_a_file_is_refused_with_its_path_and_a_fix() {
+        let error = try_on(&[], setting(Absent::Refuse("boot another kernel")), false).unwrap_err().to_string();
+        assert!(error.contains("/pids.max") && error.ends_with("boot another kernel"), "{error}");
+    }
+
+    #[test]
+    fn a_swap_limit_without_a_file_holds_only_on_a_host_without_swap() {
+        let rows = try_on(&[], setting(Absent::HoldsWithoutSwap), false).unwrap();
+        assert_eq!(rows[0].found, "the host has no swap");
+        let error = try_on(&[], setting(Absent::HoldsWithoutSwap), true).unwrap_err().to_string();
+        assert!(error.contains("swapoff"), "{error}");
+    }
+
+    #[test]
+    fn a_limit_that_holds_is_a_row_with_what_was_read() {
+        let rows = try_on(&[("pids.max", "")], setting(Absent::Skip), false).unwrap();
+        assert_eq!((rows[0].name, rows[0].wanted.as_str()), ("pids_max", "20"));
+        assert!(rows[0].found == "20" && rows[0].file.ends_with("pids.max"));
+    }
+}

@@ -8,7 +8,7 @@ use std::process::Child;
 use std::time::Duration;
 
 use kit::{NOBODY, PATIENCE, end, ground, ground_for, roomy, start, wait_readable};
-use remand_cgroup::{CellLimits, CgroupError, Kill, Layout, LeftoverEnd, Signal, Tree};
+use remand_cgroup::{CellLimits, CgroupError, Kill, Layout, LeftoverEnd, Signal, Tree, Version};
 
 /// Starts a script and waits for its first line.
 fn started(cell: &remand_cgroup::Cell, script: &str) -> Child {
@@ -209,4 +209,35 @@ fn out_of_memory_wakes_an_async_watch() {
         child.wait().unwrap();
     });
     end(&cell);
+}
+
+#[test]
+fn without_version_2_the_caller_kills_and_removal_waits_for_each_process() {
+    let Some(ground) = ground() else { return };
+    let mut layout = Layout::detect().unwrap();
+    layout.hierarchies.retain(|hierarchy| hierarchy.version == Version::V1);
+    if layout.home("memory").is_none() {
+        return kit::skip("no version 1 controllers").unwrap_or(());
+    }
+    let legacy = Tree::open(&layout, ground.tree.name()).unwrap();
+    let cell = legacy.cell(&ground.tenant, "legacy", &roomy()).unwrap();
+    let mut child = started(&cell, "echo ready; read line");
+    assert!(cell.populated().unwrap());
+    assert_eq!(cell.kill().unwrap(), Kill::ByCaller(vec![child.id().cast_signed()]));
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| cell.remove(PATIENCE));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        waiter.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn a_host_without_a_controller_is_refused_by_the_controllers_name() {
+    let mut layout = Layout::detect().unwrap();
+    for hierarchy in &mut layout.hierarchies {
+        hierarchy.controllers.retain(|name| name != "memory");
+    }
+    let error = Tree::prepare(&layout, "remand-test-never", 0, 0).unwrap_err();
+    assert!(matches!(error, CgroupError::MissingController { controller: "memory", .. }), "{error}");
 }
