@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use remand_ledger::merkle::prove_inclusion;
 use remand_ledger::store::Options;
 use remand_ledger::{Ledger, Transaction};
 use remand_model::event::EventType;
@@ -122,16 +123,53 @@ fn run_appender(ledger: &Ledger, tenant: &TenantId, first: u64, count: u64) -> V
 
 /// Writes a million events and vanishes without closing anything.
 fn fill(dir: &Path, tenants: u64) -> Outcome {
-    let ledger = Ledger::open(dir, Options::default())?;
-    for round in 0..FILL_EVENTS.div_ceil(250) {
-        let events = (0..250).map(|n| sample(round * 250 + n)).collect();
-        let tenant = tenant(round % tenants)?;
-        ledger.submit(Transaction { tenant, events, ops: Vec::new() }, Box::new(drop));
+    let options = Options { batch_max: 16, ..Options::default() };
+    let ledger = Ledger::open(dir, options)?;
+    let (send, receive) = std::sync::mpsc::channel();
+    let submit = |first: u64, count: u64, tenant: TenantId| {
+        let (events, send) = ((0..count).map(|n| sample(first + n)).collect(), send.clone());
+        let done = Box::new(move |outcome| drop(send.send(outcome)));
+        ledger.submit(Transaction { tenant, events, ops: Vec::new() }, done);
+    };
+    // In bulk first, and the last tenth in small groups as they come in use: those fill the write-ahead log.
+    let bulk = FILL_EVENTS / 10 * 9;
+    for round in 0..bulk / 250 {
+        submit(round * 250, 250, tenant(round % tenants)?);
     }
-    while ledger.stats().events < FILL_EVENTS && ledger.poisoned().is_none() {
-        std::thread::yield_now();
+    for n in bulk..FILL_EVENTS {
+        submit(n, 1, tenant(n % tenants)?);
+    }
+    drop(send);
+    let waiting = bulk / 250 + FILL_EVENTS - bulk;
+    if receive.iter().take(waiting as usize).filter(Result::is_ok).count() as u64 != waiting {
+        return Err("not every event was acknowledged".into());
     }
     std::process::abort();
+}
+
+/// Inclusion proofs over all of the first tenant's log: the first of a fresh process, then all again.
+fn prove(out: &mut impl Write, ledger: &Ledger) -> Outcome {
+    let mut tree = ledger.tree(&tenant(0)?).ok_or("no such log")?;
+    let size = tree.head().size;
+    let mut rounds = Vec::new();
+    for _ in 0..2 {
+        let mut times = Vec::new();
+        for n in 0..500 {
+            let start = Instant::now();
+            let proof = prove_inclusion(&mut tree, n * (size / 500), size)?;
+            times.push(start.elapsed());
+            if proof.is_empty() && size > 1 {
+                return Err("an empty proof".into());
+            }
+        }
+        rounds.push((percentile(&mut times, 50), percentile(&mut times, 99)));
+    }
+    writeln!(
+        out,
+        "inclusion proof of {size}: cold p50 {:?} p99 {:?}, hot p50 {:?} p99 {:?}",
+        rounds[0].0, rounds[0].1, rounds[1].0, rounds[1].1
+    )?;
+    Ok(())
 }
 
 fn reopen(out: &mut impl Write, dir: &Path, tenants: u64) -> Outcome {
@@ -142,6 +180,7 @@ fn reopen(out: &mut impl Write, dir: &Path, tenants: u64) -> Outcome {
     let ledger = Ledger::open(dir, Options::default())?;
     let first = start.elapsed();
     let events: u64 = ledger.heads().iter().map(|head| head.size).sum();
+    prove(out, &ledger)?;
     ledger.close()?;
     drop(ledger);
     let start = Instant::now();

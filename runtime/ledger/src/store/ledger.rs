@@ -12,7 +12,7 @@ use remand_model::{ExecutionId, TenantId};
 
 use super::queue::{Bounds, Declined, Queue};
 use super::sqlite::SqliteStore;
-use super::tree::View;
+use super::tree::{TileCache, View};
 use super::writer::{Job, OPEN_NAMESPACE, Writer, number};
 use super::{
     Ack, AppendError, AuditReader, AuditStore, Chain, Head, LogTree, StateKey, StateScan, StoreError, Transaction,
@@ -95,6 +95,7 @@ pub(super) struct Shared {
     views: RwLock<HashMap<TenantId, Arc<View>>>,
     poison: OnceLock<Arc<StoreError>>,
     reader: Arc<dyn AuditReader>,
+    tiles: Arc<TileCache>,
     commits: AtomicU64,
     events: AtomicU64,
 }
@@ -156,8 +157,8 @@ impl Ledger {
             gather: options.gather,
         };
         let (views, poison) = (RwLock::default(), OnceLock::new());
-        let (commits, events) = Default::default();
-        let shared = Arc::new(Shared { queue: Queue::new(bounds), views, poison, reader, commits, events });
+        let (tiles, commits, events) = Default::default();
+        let shared = Arc::new(Shared { queue: Queue::new(bounds), views, poison, reader, tiles, commits, events });
         shared.publish(chains.values().map(Chain::view));
         let writer = Writer::new(store, chains, options.clock, shared.clone());
         let thread = std::thread::Builder::new().name("ledger-writer".into()).spawn(move || writer.run());
@@ -240,7 +241,8 @@ impl Ledger {
     /// The nodes, tiles and entries of a tenant's log as of its last durable commit.
     #[must_use]
     pub fn tree(&self, tenant: &TenantId) -> Option<LogTree> {
-        Some(LogTree::new(self.inner.shared.reader.clone(), self.view(tenant)?))
+        let shared = &self.inner.shared;
+        Some(LogTree::new(shared.reader.clone(), self.view(tenant)?, shared.tiles.clone()))
     }
 
     pub(crate) fn view(&self, tenant: &TenantId) -> Option<Arc<View>> {

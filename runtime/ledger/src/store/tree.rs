@@ -2,18 +2,15 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use remand_model::{Digest, TenantId};
 
-use super::{AuditReader, Head, StoreError, TileKey};
-use crate::merkle::{Frontier, NodeSource, empty_root, leaf_hash, node_hash};
-
-/// Hashes in a full tile.
-pub(crate) const TILE_WIDTH: usize = 256;
+use super::{AuditReader, Head, StoreError, Tile, TileKey};
+use crate::merkle::{Frontier, NodeSource, empty_root, leaf_hash};
 
 /// The last, partial tile of every level, lowest first: all that appending and the newest proofs need.
-pub(crate) type Edge = Vec<Arc<Vec<Digest>>>;
+pub(crate) type Edge = Vec<Arc<Tile>>;
 
 /// A log as the writer holds it.
 #[derive(Debug, Clone)]
@@ -21,7 +18,7 @@ pub(crate) struct Chain {
     pub head: Head,
     frontier: Frontier,
     edge: Edge,
-    full: Vec<(TileKey, Vec<Digest>)>,
+    full: Vec<(TileKey, Arc<Tile>)>,
     grown: BTreeSet<u8>,
 }
 
@@ -61,13 +58,12 @@ impl Chain {
         }
         let tile = Arc::make_mut(&mut self.edge[place]);
         tile.push(hash);
-        if tile.len() < TILE_WIDTH {
+        let Some(root) = tile.root() else {
             self.grown.insert(level);
             return;
-        }
-        let tile = std::mem::take(tile);
+        };
+        let tile = std::mem::take(&mut self.edge[place]);
         let index = (self.head.size >> (8 * (u32::from(level) + 1))) - 1;
-        let root = fold_complete(&tile);
         self.grown.remove(&level);
         self.full.push((TileKey { tenant: self.head.number, level, index }, tile));
         self.grow(level + 1, root);
@@ -81,11 +77,11 @@ impl Chain {
     /// Hands every tile that changed since the last call, but the partial one of the leaves, to `put`.
     pub(crate) fn take_tiles<E>(&mut self, mut put: impl FnMut(TileKey, &[Digest]) -> Result<(), E>) -> Result<(), E> {
         for (key, tile) in self.full.drain(..) {
-            put(key, &tile)?;
+            put(key, tile.hashes())?;
         }
         for level in std::mem::take(&mut self.grown).into_iter().filter(|level| *level > 0) {
             let key = TileKey { tenant: self.head.number, level, index: tile_of_edge(self.head.size, level) };
-            put(key, &self.edge[usize::from(level)])?;
+            put(key, self.edge[usize::from(level)].hashes())?;
         }
         Ok(())
     }
@@ -102,7 +98,7 @@ const fn tile_of_edge(size: u64, level: u8) -> u64 {
 
 /// Hashes in the tile that grows.
 const fn width_of_edge(size: u64, level: u8) -> usize {
-    (size >> (8 * level as u32)) as usize % TILE_WIDTH
+    (size >> (8 * level as u32)) as usize % Tile::WIDTH
 }
 
 fn read_edge(reader: &dyn AuditReader, head: &Head) -> Result<Edge, StoreError> {
@@ -117,22 +113,16 @@ fn read_edge(reader: &dyn AuditReader, head: &Head) -> Result<Edge, StoreError> 
 }
 
 /// The first `width` hashes of a tile: stored, or made from the entries where it is the partial one of the leaves.
-fn read_tile(
-    reader: &dyn AuditReader,
-    head: &Head,
-    level: u8,
-    index: u64,
-    width: usize,
-) -> Result<Vec<Digest>, StoreError> {
+fn read_tile(reader: &dyn AuditReader, head: &Head, level: u8, index: u64, width: usize) -> Result<Tile, StoreError> {
     if width == 0 {
-        return Ok(Vec::new());
+        return Ok(Tile::default());
     }
     let stored = match (level, width) {
-        (0, 0..TILE_WIDTH) => read_leaves(reader, head.number, index, width)?,
+        (0, 0..Tile::WIDTH) => read_leaves(reader, head.number, index, width)?,
         _ => reader.tile(TileKey { tenant: head.number, level, index })?.unwrap_or_default(),
     };
     match stored.get(..width) {
-        Some(tile) => Ok(tile.to_vec()),
+        Some(hashes) => Ok(Tile::of(hashes)),
         None => Err(StoreError::damaged(format!(
             "tile {level}/{index} of tenant {} has {} hashes of {width}",
             head.tenant,
@@ -142,7 +132,7 @@ fn read_tile(
 }
 
 fn read_leaves(reader: &dyn AuditReader, tenant: u32, index: u64, width: usize) -> Result<Vec<Digest>, StoreError> {
-    let from = index * TILE_WIDTH as u64;
+    let from = index * Tile::WIDTH as u64;
     let mut leaves = Vec::with_capacity(width);
     reader.entries(tenant, from, from + width as u64, &mut |id, entry| {
         if id != from + leaves.len() as u64 {
@@ -154,28 +144,11 @@ fn read_leaves(reader: &dyn AuditReader, tenant: u32, index: u64, width: usize) 
     Ok(leaves)
 }
 
-/// The root of a complete subtree over a power of two of hashes.
-fn fold_complete(hashes: &[Digest]) -> Digest {
-    let mut row = hashes.to_vec();
-    while row.len() > 1 {
-        row = row.as_chunks::<2>().0.iter().map(|[left, right]| node_hash(left, right)).collect();
-    }
-    row[0]
-}
-
-/// Where a node lies: tile level, place of its tile, and the tile's hashes that it covers.
-struct Covered {
-    level: u8,
-    tile: u64,
-    from: usize,
-    to: usize,
-}
-
-const fn covered(level: u8, index: u64) -> Covered {
-    let height = level as u32 % 8;
-    let first = index << height;
-    let from = (first % TILE_WIDTH as u64) as usize;
-    Covered { level: level / 8, tile: first / TILE_WIDTH as u64, from, to: from + (1 << height) }
+/// The node at `level` and `index`: the level and place of its tile, its height in the tile, its place in that row.
+const fn place_in_tiles(level: u8, index: u64) -> (u8, u64, usize, usize) {
+    let height = level % 8;
+    let row = Tile::WIDTH as u64 >> height;
+    (level / 8, index / row, height as usize, (index % row) as usize)
 }
 
 struct EdgeSource<'a> {
@@ -186,24 +159,47 @@ impl NodeSource for EdgeSource<'_> {
     type Error = StoreError;
 
     fn node(&mut self, level: u8, index: u64) -> Result<Digest, StoreError> {
-        let place = covered(level, index);
-        let hashes = self.edge.get(usize::from(place.level)).and_then(|tile| tile.get(place.from..place.to));
-        hashes.map(fold_complete).ok_or_else(|| StoreError::damaged(format!("node {level}/{index} is missing")))
+        let (tile_level, _, height, place) = place_in_tiles(level, index);
+        let node = self.edge.get(usize::from(tile_level)).and_then(|tile| tile.node(height, place));
+        node.ok_or_else(|| StoreError::damaged(format!("node {level}/{index} is missing")))
     }
 }
 
 /// All complete nodes of one log, as of one durable commit: the source of its proofs, tiles and entries.
 ///
-/// It stays what it is while the log grows. Tiles that were read once are kept in it.
+/// It stays what it is while the log grows. Full tiles never change and are kept for all trees of a ledger together.
 pub struct LogTree {
     reader: Arc<dyn AuditReader>,
     view: Arc<View>,
-    tiles: HashMap<(u8, u64), Arc<Vec<Digest>>>,
+    cache: Arc<TileCache>,
+}
+
+/// Full tiles that were read lately.
+#[derive(Default)]
+pub(super) struct TileCache {
+    tiles: Mutex<HashMap<TileKey, Arc<Tile>>>,
+}
+
+impl TileCache {
+    /// 16 KiB each.
+    const TILES_MAX: usize = 1024;
+
+    fn get(&self, key: TileKey) -> Option<Arc<Tile>> {
+        self.tiles.lock().expect("no thread panics while it holds the tiles").get(&key).cloned()
+    }
+
+    fn put(&self, key: TileKey, tile: Arc<Tile>) {
+        let mut tiles = self.tiles.lock().expect("no thread panics while it holds the tiles");
+        if tiles.len() >= Self::TILES_MAX {
+            tiles.clear();
+        }
+        tiles.insert(key, tile);
+    }
 }
 
 impl LogTree {
-    pub(super) fn new(reader: Arc<dyn AuditReader>, view: Arc<View>) -> Self {
-        Self { reader, view, tiles: HashMap::new() }
+    pub(super) fn new(reader: Arc<dyn AuditReader>, view: Arc<View>, cache: Arc<TileCache>) -> Self {
+        Self { reader, view, cache }
     }
 
     /// The log as of this tree.
@@ -212,26 +208,24 @@ impl LogTree {
         &self.view.head
     }
 
-    /// The hashes of a tile, at the width that it has in this tree; empty beyond its end.
+    /// A tile, at the width that it has in this tree; empty beyond its end.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn tile(&mut self, level: u8, index: u64) -> Result<Arc<Vec<Digest>>, StoreError> {
-        if let Some(tile) = self.tiles.get(&(level, index)) {
-            return Ok(tile.clone());
+    pub fn tile(&self, level: u8, index: u64) -> Result<Arc<Tile>, StoreError> {
+        let head = &self.view.head;
+        let growing = if level < 7 { tile_of_edge(head.size, level) } else { 0 };
+        if index >= growing {
+            let edge = self.view.edge.get(usize::from(level)).filter(|_| index == growing);
+            return Ok(edge.cloned().unwrap_or_default());
         }
-        let tile = self.load(level, index)?;
-        self.tiles.insert((level, index), tile.clone());
+        let key = TileKey { tenant: head.number, level, index };
+        if let Some(tile) = self.cache.get(key) {
+            return Ok(tile);
+        }
+        let tile = Arc::new(read_tile(self.reader.as_ref(), head, level, index, Tile::WIDTH)?);
+        self.cache.put(key, tile.clone());
         Ok(tile)
-    }
-
-    fn load(&self, level: u8, index: u64) -> Result<Arc<Vec<Digest>>, StoreError> {
-        let size = self.view.head.size;
-        if index == tile_of_edge(size, level) {
-            return Ok(self.view.edge.get(usize::from(level)).cloned().unwrap_or_default());
-        }
-        let width = if index < tile_of_edge(size, level) { TILE_WIDTH } else { 0 };
-        read_tile(self.reader.as_ref(), &self.view.head, level, index, width).map(Arc::new)
     }
 
     /// The entries from `from` (inclusive) to `to` (exclusive), cut at the tree's size.
@@ -256,10 +250,9 @@ impl NodeSource for LogTree {
     type Error = StoreError;
 
     fn node(&mut self, level: u8, index: u64) -> Result<Digest, StoreError> {
-        let place = covered(level, index);
-        let tile = self.tile(place.level, place.tile)?;
-        let hashes = tile.get(place.from..place.to);
-        hashes.map(fold_complete).ok_or_else(|| StoreError::damaged(format!("node {level}/{index} is missing")))
+        let (tile_level, tile, height, place) = place_in_tiles(level, index);
+        let node = self.tile(tile_level, tile)?.node(height, place);
+        node.ok_or_else(|| StoreError::damaged(format!("node {level}/{index} is missing")))
     }
 }
 
