@@ -98,6 +98,23 @@ impl QuotaRegistry {
         Ok(Standing { quota: account.quota, window: account.window, reserved: account.reserved })
     }
 
+    /// Whether something that asks for this much could ever run; checked before it is queued.
+    ///
+    /// # Errors
+    /// `quota_missing`, `quota_too_small` with the numbers.
+    pub fn check_ceiling(&self, tenant_id: &TenantId, asked: &Usage) -> Result<(), Refusal> {
+        let account = self.accounts.get(tenant_id).ok_or_else(|| missing(tenant_id))?;
+        let above = |dimension: &Dimension| asked.get(*dimension) > account.ceiling.get(*dimension);
+        match Dimension::ALL.into_iter().find(above) {
+            Some(dimension) => {
+                let (field, limit) = (dimension.field(), account.ceiling.get(dimension));
+                let detail = format!("{field}: asked {}, limit {limit}", asked.get(dimension));
+                Err(Refusal::new(Code::QuotaTooSmall, detail))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Takes in what the store remembers of a window, after a start.
     ///
     /// # Errors

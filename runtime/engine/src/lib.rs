@@ -5,3 +5,5 @@ pub mod domain;
 pub mod drive;
 pub mod events;
 pub mod runner;
+pub mod scheduler;
+pub mod strategy;
