@@ -118,6 +118,11 @@ impl Dir {
 
     /// The names of the groups below this one; none where the folder is gone.
     pub(crate) fn children(&self) -> Result<Vec<String>> {
+        // kernfs counts a folder's folders as links on top of its own two: one cheap call instead of a listing.
+        let links = rustix::fs::statat(self.anchor.fd.as_fd(), self.relative.as_str(), AtFlags::SYMLINK_NOFOLLOW);
+        if links.is_ok_and(|found| found.st_nlink == 2) {
+            return Ok(Vec::new());
+        }
         let fd = match self.try_open(".", OFlags::RDONLY | OFlags::DIRECTORY) {
             Ok(fd) => fd,
             Err(Errno::NOENT) => return Ok(Vec::new()),

@@ -103,6 +103,23 @@ impl Tree {
         Ok(Self { name: name.to_owned(), branches: Arc::new(branches) })
     }
 
+    /// As root: ends what is left of a dead daemon's tree, even if parts of it are gone already: kills and removes its
+    /// cells and tenants and then its folders. The caller knows that no daemon lives in it.
+    ///
+    /// # Errors
+    /// As [`Tree::remove_all`].
+    pub fn discard(layout: &Layout, name: &str) -> Result<Vec<PathBuf>> {
+        place::check_name(name)?;
+        let mut branches = Vec::new();
+        for place in place::choose(layout)? {
+            if place::root_dir(&place.base)?.child(name).exists()? {
+                let top = Dir::open(place.path(name))?;
+                branches.push(Arc::new(Branch { place, top }));
+            }
+        }
+        Self { name: name.to_owned(), branches: Arc::new(branches) }.remove_all()
+    }
+
     /// The tree's name.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -8,7 +8,7 @@ use std::process::Child;
 use std::time::Duration;
 
 use kit::{NOBODY, PATIENCE, end, ground, ground_for, roomy, start, wait_readable};
-use remand_cgroup::{CellLimits, CgroupError, Kill, Layout, LeftoverEnd, Signal, Tree, Version};
+use remand_cgroup::{Base, CellLimits, CgroupError, Kill, Layout, LeftoverEnd, Signal, Tree, Version};
 
 /// Starts a script and waits for its first line.
 fn started(cell: &remand_cgroup::Cell, script: &str) -> Child {
@@ -240,4 +240,41 @@ fn a_host_without_a_controller_is_refused_by_the_controllers_name() {
     }
     let error = Tree::prepare(&layout, "remand-test-never", 0, 0).unwrap_err();
     assert!(matches!(error, CgroupError::MissingController { controller: "memory", .. }), "{error}");
+}
+
+#[test]
+fn groups_made_below_a_cell_end_with_it() {
+    let Some(ground) = ground() else { return };
+    let cell = ground.cell("deep", &roomy());
+    for hierarchy in cell.hierarchies() {
+        std::fs::create_dir_all(hierarchy.root.join(cell.relative()).join("a/b/c")).unwrap();
+    }
+    let unified = cell.hierarchies().into_iter().find(|hierarchy| hierarchy.version == Version::V2);
+    if let Some(unified) = unified {
+        let below = unified.root.join(cell.relative()).join("a/b/c/cgroup.procs");
+        let mut child = start(&cell, &format!("echo $$ > {}; echo ready; read line", below.display()));
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(cell.pids().unwrap(), [child.id().cast_signed()]);
+        assert_eq!(cell.kill().unwrap(), Kill::Sent);
+        child.wait().unwrap();
+    }
+    cell.remove(PATIENCE).unwrap();
+    assert!(ground.tree.find(&ground.tenant, "deep").unwrap().is_none());
+}
+
+#[test]
+fn a_torn_tree_of_a_dead_daemon_is_discarded() {
+    let Some(ground) = ground() else { return };
+    let cell = ground.cell("orphan", &roomy());
+    let mut child = started(&cell, STUBBORN);
+    let layout = Layout::detect().unwrap();
+    // A tenant without cells stands in for what the dead daemon had begun to remove: its folder is in one place only.
+    let place = &cell.hierarchies()[0];
+    std::fs::create_dir(place.root.join(ground.tree.name()).join("t-torn")).unwrap();
+    let left = Tree::discard(&layout, ground.tree.name()).unwrap();
+    child.wait().unwrap();
+    let kind = layout.unified().map(|unified| unified.kind);
+    assert!(left.is_empty() || kind.is_some_and(|kind| kind != Base::Root), "{left:?}");
+    assert_eq!(Tree::discard(&layout, ground.tree.name()).unwrap(), left);
 }
