@@ -249,15 +249,16 @@ impl Tree {
         Ok(names.iter().filter_map(|name| name.strip_prefix("c-").map(str::to_owned)).collect())
     }
 
-    /// Where cells have folders, for whoever attaches processes.
+    /// Where cells have folders, for whoever attaches processes; with `on_request` also those where only cells that ask for
+    /// it have one.
     #[must_use]
-    pub fn hierarchies(&self) -> Vec<CellHierarchy> {
+    pub fn hierarchies(&self, on_request: bool) -> Vec<CellHierarchy> {
         let shown = |branch: &Arc<Branch>| CellHierarchy {
             version: branch.place.version,
             root: branch.place.base.clone(),
             controllers: branch.place.controllers.clone(),
         };
-        self.branches.iter().filter(|branch| !branch.place.on_request()).map(shown).collect()
+        self.branches.iter().filter(|branch| on_request || !branch.place.on_request()).map(shown).collect()
     }
 
     fn union(&self, list: &dyn Fn(&Branch) -> Result<Vec<String>>) -> Result<Vec<String>> {

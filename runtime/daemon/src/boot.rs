@@ -18,6 +18,10 @@ use rustix::fs::FlockOperation;
 use crate::config::Config;
 use crate::spawner;
 
+/// How long the clearing up after an earlier daemon may take.
+const LOCK_WAIT: std::time::Duration = std::time::Duration::from_secs(4);
+const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
+
 /// Why the daemon does not serve. Each says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum BootError {
@@ -97,7 +101,7 @@ pub fn boot(config: Config) -> Result<Booted, BootError> {
         Some(file) => file.clone(),
         None => write_estate(&config, &tree)?,
     };
-    let spawners = start_spawners(&config, &estate_file)?;
+    let spawners = start_spawners(&config, &estate_file, &lock)?;
     let listener = listen(&config)?;
     let landlock_abi = landlock_abi().map_err(BootError::Landlock)?;
     let backend = backend_name(layout.kind()).to_owned();
@@ -157,13 +161,18 @@ fn state_folders(config: &Config) -> Result<(), BootError> {
     std::fs::set_permissions(state, Permissions::from_mode(0o711)).map_err(at("set the mode of", state))
 }
 
-/// The kernel releases this lock when its holder ends, however it ends, so it is never stale.
+/// The kernel releases this lock when its holders end, however they end, so it is never stale. The spawners hold it too,
+/// until they have cleared up after a daemon that is gone: so long a new one waits.
 fn lock(run: &Path) -> Result<File, BootError> {
     let path = run.join("remandd.lock");
     let mut file =
         File::options().create(true).truncate(false).read(true).write(true).open(&path).map_err(at("open", &path))?;
-    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        return Err(BootError::Running(path.display().to_string()));
+    let deadline = std::time::Instant::now() + LOCK_WAIT;
+    while rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if std::time::Instant::now() > deadline {
+            return Err(BootError::Running(path.display().to_string()));
+        }
+        std::thread::sleep(LOCK_PAUSE);
     }
     file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(at("write", &path))?;
     Ok(file)
@@ -179,9 +188,11 @@ fn write_estate(config: &Config, tree: &Tree) -> Result<std::path::PathBuf, Boot
     let usual = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/opt"].map(|p| p.as_bytes().to_vec());
     let mut default = if arguments.until_idle { everything() } else { usual.to_vec() };
     default.push(bytes(&config.state("images")));
-    let (mut groups_v1, mut group_v2) = (Vec::new(), None);
-    for hierarchy in tree.hierarchies() {
+    let (mut groups_v1, mut groups_idle, mut group_v2) = (Vec::new(), Vec::new(), None);
+    let entered = tree.hierarchies(false);
+    for hierarchy in tree.hierarchies(true) {
         match hierarchy.version {
+            Version::V1 if !entered.contains(&hierarchy) => groups_idle.push(bytes(&hierarchy.root)),
             Version::V1 => groups_v1.push(bytes(&hierarchy.root)),
             Version::V2 => group_v2 = Some(bytes(&hierarchy.root)),
         }
@@ -193,6 +204,7 @@ fn write_estate(config: &Config, tree: &Tree) -> Result<std::path::PathBuf, Boot
         writable_roots: given(&arguments.writable_roots, if arguments.until_idle { everything() } else { Vec::new() }),
         group: config.group.clone().into_bytes(),
         groups_v1,
+        groups_idle,
         group_v2,
     };
     let path = arguments.run.join("estate");
@@ -200,13 +212,14 @@ fn write_estate(config: &Config, tree: &Tree) -> Result<std::path::PathBuf, Boot
     Ok(path)
 }
 
-fn start_spawners(config: &Config, estate: &Path) -> Result<Vec<OwnedFd>, BootError> {
+fn start_spawners(config: &Config, estate: &Path, lock: &File) -> Result<Vec<OwnedFd>, BootError> {
     let (program, shim) = (config.programs.join("remand-spawner"), config.programs.join("remand-shim"));
     (0..spawner::SPAWNERS)
         .map(|_| {
             let (ours, theirs) = spawner::pair()?;
             let mut command = Command::new(&program);
-            command.arg(estate).arg(&shim).env_clear().stdin(Stdio::from(theirs)).stdout(Stdio::null());
+            command.arg(estate).arg(&shim).env_clear().stdin(Stdio::from(theirs));
+            command.stdout(Stdio::from(lock.try_clone()?));
             command.current_dir("/").spawn()?;
             Ok(ours)
         })

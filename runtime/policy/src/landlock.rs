@@ -86,6 +86,7 @@ fn rights(words: &[Access]) -> BitFlags<AccessFs> {
 fn rights_of(word: Access) -> BitFlags<AccessFs> {
     match word {
         Access::Read => AccessFs::ReadFile | AccessFs::ReadDir,
+        Access::List => AccessFs::ReadDir.into(),
         Access::Execute => AccessFs::Execute.into(),
         Access::Write => AccessFs::WriteFile | AccessFs::Truncate,
         Access::Create => {

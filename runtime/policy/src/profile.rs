@@ -332,6 +332,8 @@ pub struct FileRule {
 pub enum Access {
     /// Reading files and listing folders.
     Read,
+    /// Listing folders only.
+    List,
     /// Executing files.
     Execute,
     /// Writing and truncating files that exist.
@@ -350,8 +352,17 @@ pub enum Access {
 
 impl Access {
     /// Every word, in the order in which files list them.
-    pub const ALL: [Self; 8] =
-        [Self::Read, Self::Execute, Self::Write, Self::Create, Self::Remove, Self::Refer, Self::Ioctl, Self::Connect];
+    pub const ALL: [Self; 9] = [
+        Self::Read,
+        Self::List,
+        Self::Execute,
+        Self::Write,
+        Self::Create,
+        Self::Remove,
+        Self::Refer,
+        Self::Ioctl,
+        Self::Connect,
+    ];
     /// What a writable bind of the caller's gets.
     pub(crate) const ALL_OF_A_PLACE: [Self; 7] =
         [Self::Read, Self::Execute, Self::Write, Self::Create, Self::Remove, Self::Refer, Self::Connect];
@@ -361,6 +372,7 @@ impl Access {
     pub const fn word(self) -> &'static str {
         match self {
             Self::Read => "read",
+            Self::List => "list",
             Self::Execute => "execute",
             Self::Write => "write",
             Self::Create => "create",

@@ -14,6 +14,7 @@ use crate::Failure;
 /// The estate's hierarchies.
 pub struct Groups {
     v1: Vec<OwnedFd>,
+    idle: Vec<OwnedFd>,
     v2: Option<OwnedFd>,
     name: CString,
 }
@@ -34,8 +35,9 @@ impl Groups {
     pub fn open(estate: &Estate) -> Result<Self, Errno> {
         let open = |path: &Vec<u8>| file::open(&c_string(path.as_slice())?, FOLDER, 0);
         let v1 = estate.groups_v1.iter().map(open).collect::<Result<_, _>>()?;
+        let idle = estate.groups_idle.iter().map(open).collect::<Result<_, _>>()?;
         let v2 = estate.group_v2.as_ref().map(open).transpose()?;
-        Ok(Self { v1, v2, name: c_string(estate.group.as_slice())? })
+        Ok(Self { v1, idle, v2, name: c_string(estate.group.as_slice())? })
     }
 
     /// Opens what the cell at `path` (vetted: `GROUP/TENANT/CELL`) enters; every hierarchy must have it.
@@ -52,7 +54,7 @@ impl Groups {
     }
 
     /// Kills every cell and removes every group, as far as it goes within three seconds; the daemon's next start does the
-    /// rest. Nobody is left to report to.
+    /// rest. Nobody is left to report to. Until this is done the next daemon waits: the spawner holds the lock as well.
     pub fn clear(&self) {
         let kill = c_string([self.name.as_bytes(), b"/cgroup.kill"].concat());
         if let (Some(v2), Ok(path)) = (&self.v2, kill)
@@ -62,7 +64,14 @@ impl Groups {
             eprintln!("remand-spawner: the daemon is gone and its cells could not be killed by group");
         }
         for _ in 0..300 {
-            if self.v1.iter().chain(&self.v2).map(|root| self.remove_below(root)).fold(true, |all, gone| all & gone) {
+            if self
+                .v1
+                .iter()
+                .chain(&self.idle)
+                .chain(&self.v2)
+                .map(|root| self.remove_below(root))
+                .fold(true, |all, gone| all & gone)
+            {
                 return;
             }
             std::thread::sleep(std::time::Duration::from_millis(10));
@@ -85,7 +94,12 @@ impl Groups {
         };
         let tenants = folders(&path);
         let cells = tenants.iter().flat_map(|tenant| folders(tenant));
-        let gone = cells.map(|cell| std::fs::remove_dir(cell).is_ok()).fold(true, |all, gone| all & gone);
-        gone & tenants.iter().map(|tenant| std::fs::remove_dir(tenant).is_ok()).fold(true, |all, gone| all & gone)
+        let remove = |all: bool, folder: &std::path::PathBuf| all & std::fs::remove_dir(folder).is_ok();
+        let gone = tenants.iter().fold(cells.collect::<Vec<_>>().iter().fold(true, remove), remove);
+        // The top goes too, unless the daemon's supervisor keeps something in it.
+        if gone && let Err(error) = std::fs::remove_dir(&path) {
+            eprintln!("remand-spawner: {} stays: {error}", path.display());
+        }
+        gone
     }
 }

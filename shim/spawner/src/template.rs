@@ -18,12 +18,13 @@ use crate::Failure;
 const TEMPLATES_MAX: usize = 32;
 const FOLDERS: [&CStr; 9] = [c"proc", c"dev", c"dev/pts", c"dev/shm", c"tmp", c"out", c"work", c"home", c"home/user"];
 const SCRATCH: &CStr = c".scratch";
-const DEVICES: [(&CStr, &CStr, u64); 5] = [
-    (c"/dev/null", c"dev/null", libc::makedev(1, 3)),
-    (c"/dev/zero", c"dev/zero", libc::makedev(1, 5)),
-    (c"/dev/full", c"dev/full", libc::makedev(1, 7)),
-    (c"/dev/random", c"dev/random", libc::makedev(1, 8)),
-    (c"/dev/urandom", c"dev/urandom", libc::makedev(1, 9)),
+/// The devices of a box: made, not shown, so that each is what it claims and nothing tells about the host's `/dev`.
+const DEVICES: [(&CStr, u64); 5] = [
+    (c"dev/null", libc::makedev(1, 3)),
+    (c"dev/zero", libc::makedev(1, 5)),
+    (c"dev/full", libc::makedev(1, 7)),
+    (c"dev/random", libc::makedev(1, 8)),
+    (c"dev/urandom", libc::makedev(1, 9)),
 ];
 const LINKS: [(&CStr, &CStr); 5] = [
     (c"/proc/self/fd", c"dev/fd"),
@@ -97,14 +98,12 @@ impl Templates {
             let shown = String::from_utf8_lossy(&mount.source);
             trees.push((tree.map_err(|error| failed(&format!("cannot show {shown}"), error))?, mount));
         }
-        let devices = DEVICES.iter().map(|(path, ..)| device(path)).collect::<Result<Vec<_>>>();
-        let devices = devices.map_err(|error| failed("cannot show the devices", error))?;
         let made = mount::unshare(libc::CLONE_NEWNS).and_then(|()| {
             self.current = Some(Vec::new());
             empty_root()
         });
         made.map_err(|error| failed("cannot make an empty root", error))?;
-        fill(&spec.root, &trees, &devices)?;
+        fill(&spec.root, &trees)?;
         let closed = mount::pivot_here().and_then(|()| {
             let flags = libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV;
             mount::mount(c"", c"/", c"", flags, c"")
@@ -163,19 +162,6 @@ fn own_namespace(proc: BorrowedFd<'_>) -> Result<OwnedFd> {
     file::open_at(proc, c"thread-self/ns/mnt", libc::O_RDONLY, 0, 0)
 }
 
-/// A device's node, checked to be that device and not something laid over it.
-fn device(path: &CStr) -> Result<OwnedFd> {
-    let (_, _, number) = DEVICES.iter().find(|(name, ..)| *name == path).ok_or(Errno(libc::ENODEV))?;
-    let node = file::open(path, libc::O_PATH | libc::O_NOFOLLOW, 0)?;
-    let stat = file::stat(node.as_fd())?;
-    if stat.mode & libc::S_IFMT != libc::S_IFCHR || stat.device != *number {
-        return Err(Errno(libc::ENODEV));
-    }
-    let tree = mount::clone_tree(node.as_fd(), c"", false)?;
-    mount::restrict_tree(tree.as_fd(), mount::NO_SUID | mount::NO_EXEC)?;
-    Ok(tree)
-}
-
 /// A small file system for the root's own entries, entered but not yet the root.
 fn empty_root() -> Result<()> {
     let flags = libc::MS_NOSUID | libc::MS_NODEV;
@@ -183,12 +169,12 @@ fn empty_root() -> Result<()> {
     mount::change_folder(c"/tmp")
 }
 
-fn fill(root: &Root, trees: &[(OwnedFd, &Mount)], devices: &[OwnedFd]) -> std::result::Result<(), Failure> {
+fn fill(root: &Root, trees: &[(OwnedFd, &Mount)]) -> std::result::Result<(), Failure> {
     let named = |path: &[u8], error| {
         Failure::call(Stage::Template, &format!("cannot make {} in the root", String::from_utf8_lossy(path)), error)
     };
     let here = file::open(c".", libc::O_PATH | libc::O_DIRECTORY, 0).map_err(|error| named(b"/", error))?;
-    fixtures(here.as_fd(), devices).map_err(|error| named(b"/dev", error))?;
+    fixtures(here.as_fd()).map_err(|error| named(b"/dev", error))?;
     for folder in &root.folders {
         place(here.as_fd(), folder, true).map_err(|error| named(folder, error))?;
     }
@@ -207,18 +193,22 @@ fn fill(root: &Root, trees: &[(OwnedFd, &Mount)], devices: &[OwnedFd]) -> std::r
 }
 
 /// Folders, devices and procfs. The host's procfs must be visible for the cell to be allowed to mount its own over it.
-fn fixtures(here: BorrowedFd<'_>, devices: &[OwnedFd]) -> Result<()> {
-    for folder in FOLDERS.iter().chain(&[SCRATCH]) {
+fn fixtures(here: BorrowedFd<'_>) -> Result<()> {
+    let exec_free = libc::MS_NOSUID | libc::MS_NOEXEC;
+    for folder in [SCRATCH].iter().chain(&FOLDERS) {
         file::make_folder(here, folder, 0o755)?;
+        if *folder == c"dev" {
+            mount::mount(c"dev", c"dev", c"tmpfs", exec_free, c"mode=755,size=64k,nr_inodes=64")?;
+        }
     }
-    for ((_, path, _), tree) in DEVICES.iter().zip(devices) {
-        drop(file::open_at(here, path, libc::O_CREAT | libc::O_WRONLY, 0o644, file::BENEATH)?);
-        mount::attach(tree.as_fd(), file::open_at(here, path, libc::O_PATH, 0, file::BENEATH)?.as_fd())?;
+    for (path, number) in DEVICES {
+        file::make_device(here, path, 0o666, number)?;
     }
     for (target, path) in LINKS {
         file::make_link(target, here, path)?;
     }
-    mount::mount(c"proc", c"proc", c"proc", libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC, c"")
+    mount::mount(c"", c"dev", c"", libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY | exec_free, c"")?;
+    mount::mount(c"proc", c"proc", c"proc", exec_free | libc::MS_NODEV, c"")
 }
 
 const EXACT: u64 = file::BENEATH | file::NO_SYMLINKS | file::NO_MAGICLINKS;

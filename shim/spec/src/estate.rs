@@ -21,6 +21,8 @@ pub struct Estate {
     pub group: Vec<u8>,
     /// Version 1 hierarchies: folders whose `tasks` the shim writes.
     pub groups_v1: Vec<Vec<u8>>,
+    /// Hierarchies that cells are not moved into but that have groups of theirs, to be cleared.
+    pub groups_idle: Vec<Vec<u8>>,
     /// The version 2 folder, if cells are to be cloned into one.
     pub group_v2: Option<Vec<u8>>,
 }
@@ -48,7 +50,8 @@ impl Estate {
     /// # Errors
     /// [`EstateError`] names the first line that is wrong.
     pub fn parse(text: &str) -> Result<Self, EstateError> {
-        let (mut roots, mut writable_roots, mut groups_v1) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut roots, mut writable_roots) = (Vec::new(), Vec::new());
+        let (mut groups_v1, mut groups_idle) = (Vec::new(), Vec::new());
         let (mut ids_first, mut ids_cells, mut group, mut group_v2) = (None, None, None, None);
         for (at, line) in text.lines().enumerate() {
             let wrong = |reason| EstateError { line: at + 1, reason };
@@ -69,6 +72,7 @@ impl Estate {
                 "writable_root" => writable_roots.push(path()?),
                 "group" => group = Some(value.as_bytes().to_vec()),
                 "group_v1" => groups_v1.push(path()?),
+                "group_idle" => groups_idle.push(path()?),
                 "group_v2" => group_v2 = Some(path()?),
                 _ => return Err(wrong("unknown name")),
             }
@@ -81,6 +85,7 @@ impl Estate {
             roots,
             writable_roots,
             groups_v1,
+            groups_idle,
             group_v2,
         };
         estate.check()
@@ -97,6 +102,7 @@ impl Estate {
         self.roots.iter().for_each(|root| line("root", root));
         self.writable_roots.iter().for_each(|root| line("writable_root", root));
         self.groups_v1.iter().for_each(|group| line("group_v1", group));
+        self.groups_idle.iter().for_each(|group| line("group_idle", group));
         self.group_v2.iter().for_each(|group| line("group_v2", group));
         text
     }

@@ -178,6 +178,15 @@ pub fn make_folder(folder: BorrowedFd<'_>, path: &CStr, mode: u32) -> Result<()>
     check(unsafe { libc::mkdirat(folder.as_raw_fd(), path.as_ptr(), mode) }).map(drop)
 }
 
+/// mknodat(2) of a character device.
+///
+/// # Errors
+/// The call's; `EPERM` where devices may not be made, as in some containers.
+pub fn make_device(folder: BorrowedFd<'_>, path: &CStr, mode: u32, device: u64) -> Result<()> {
+    // SAFETY: `path` ends in NUL and lives through the call.
+    check(unsafe { libc::mknodat(folder.as_raw_fd(), path.as_ptr(), libc::S_IFCHR | mode, device) }).map(drop)
+}
+
 /// symlinkat(2).
 ///
 /// # Errors
