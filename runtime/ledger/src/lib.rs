@@ -6,18 +6,27 @@
 #![forbid(unsafe_code)]
 
 pub mod blob;
+pub mod bundle;
 pub mod chain;
 pub mod checkpoint;
+pub mod dsse;
+pub mod export;
+pub mod folder;
 mod hash;
 pub mod keys;
+pub mod memory;
 pub mod merkle;
 pub mod note;
 pub mod policy_file;
 pub mod proof;
+pub mod provenance;
+pub mod record;
 mod recovery;
+mod scan;
 pub mod state;
 pub mod store;
 pub mod tile;
+pub mod verify;
 pub mod witness;
 
 pub use store::{Ack, AppendError, Ledger, Refusal, Started, StateKey, StateOp, Transaction};

@@ -212,6 +212,13 @@ impl MemoryTree {
         }
     }
 
+    /// The complete subtree `index` of height `level`, where the tree has it.
+    #[must_use]
+    pub fn get(&self, level: u8, index: u64) -> Option<Digest> {
+        let place = usize::try_from(index).ok()?;
+        self.levels.get(usize::from(level))?.get(place).copied()
+    }
+
     /// Leaves in the tree.
     #[must_use]
     pub fn size(&self) -> u64 {
@@ -223,9 +230,7 @@ impl NodeSource for MemoryTree {
     type Error = NoNode;
 
     fn node(&mut self, level: u8, index: u64) -> Result<Digest, NoNode> {
-        let row = self.levels.get(usize::from(level));
-        let place = usize::try_from(index).ok();
-        row.zip(place).and_then(|(row, place)| row.get(place)).copied().ok_or(NoNode { level, index })
+        self.get(level, index).ok_or(NoNode { level, index })
     }
 }
 

@@ -173,19 +173,47 @@ pub fn encode_bundle<E: AsRef<[u8]>>(entries: &[E]) -> Result<Vec<u8>, TileError
 /// # Errors
 /// [`TileError::Truncated`] or [`TileError::Trailing`].
 pub fn decode_bundle(bytes: &[u8], width: u16) -> Result<Vec<&[u8]>, TileError> {
-    let mut rest = bytes;
-    let mut entries = Vec::with_capacity(usize::from(width));
-    for place in 0..usize::from(width) {
-        let (entry, behind) = first_entry(rest).ok_or(TileError::Truncated { place })?;
-        entries.push(entry);
-        rest = behind;
-    }
-    if rest.is_empty() { Ok(entries) } else { Err(TileError::Trailing { bytes: rest.len() }) }
+    let mut bundle = Bundle::new(bytes);
+    let entries = (0..width).map(|_| bundle.next_entry()).collect::<Result<_, _>>()?;
+    bundle.finish()?;
+    Ok(entries)
 }
 
-fn first_entry(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (length, rest) = bytes.split_first_chunk::<2>()?;
-    rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
+/// A bundle that is read entry by entry, so that a reader can judge each before it sees that the next one is cut.
+#[derive(Debug, Clone)]
+pub struct Bundle<'a> {
+    rest: &'a [u8],
+    place: usize,
+}
+
+impl<'a> Bundle<'a> {
+    /// Begins to read.
+    #[must_use]
+    pub const fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes, place: 0 }
+    }
+
+    /// The next entry.
+    ///
+    /// # Errors
+    /// [`TileError::Truncated`].
+    pub fn next_entry(&mut self) -> Result<&'a [u8], TileError> {
+        let cut = TileError::Truncated { place: self.place };
+        let Some((length, rest)) = self.rest.split_first_chunk::<2>() else { return Err(cut) };
+        let length = usize::from(u16::from_be_bytes(*length));
+        let Some((entry, rest)) = rest.split_at_checked(length) else { return Err(cut) };
+        self.rest = rest;
+        self.place += 1;
+        Ok(entry)
+    }
+
+    /// Checks that nothing is left.
+    ///
+    /// # Errors
+    /// [`TileError::Trailing`].
+    pub const fn finish(&self) -> Result<(), TileError> {
+        if self.rest.is_empty() { Ok(()) } else { Err(TileError::Trailing { bytes: self.rest.len() }) }
+    }
 }
 
 /// Hashes as the bytes of a tile.

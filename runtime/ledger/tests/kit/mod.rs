@@ -1,102 +1,181 @@
-//! What the ledger's suites share: folders, backends, sample events.
-#![allow(dead_code, reason = "each suite uses its part")]
+//! A small log with executions, its keys, and its export: what the suites around exports begin with.
+#![allow(dead_code)]
 
-pub mod child;
-
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use remand_ledger::store::segments::SegmentStore;
-use remand_ledger::store::{Clock, OpenError, Options};
-use remand_ledger::{Ledger, StateKey};
-use remand_model::event::EventType;
-use remand_model::{Digest, ExecutionId, NewEvent, TenantId};
+use remand_ledger::bundle::Trust;
+use remand_ledger::checkpoint::{AllegedCheckpoint, SignedCheckpoint};
+use remand_ledger::export::{ExportPlan, Exported, ProofChoice, write_export};
+use remand_ledger::folder::MemoryFolder;
+use remand_ledger::keys::{AttestSigner, LogSigner, WitnessSigner};
+use remand_ledger::memory::{MemoryLog, Seen};
+use remand_ledger::policy_file::Policy;
+use remand_ledger::proof::ConsistencyProof;
+use remand_ledger::provenance::Claims;
+use remand_ledger::verify::{Options, Report, verify_folder};
+use remand_ledger::witness::{Reply, Witness, WitnessStore, WitnessedHead, read_answer};
+use remand_model::event::{Cause, EventType, NewEvent, Subject};
+use remand_model::{Digest, ExecutionId};
 
-pub struct Backend {
-    dir: tempfile::TempDir,
-    segments: bool,
+pub const NODE: &str = "node1.example";
+
+pub fn log_signer(tenant: &str) -> LogSigner {
+    LogSigner::from_seed(format!("{NODE}/audit/{tenant}").parse().unwrap(), &[1; 32])
 }
 
-impl Backend {
-    pub fn sqlite() -> Self {
-        Self { dir: tempfile::tempdir().unwrap(), segments: false }
-    }
-
-    pub fn segments() -> Self {
-        Self { segments: true, ..Self::sqlite() }
-    }
-
-    pub fn dir(&self) -> &Path {
-        self.dir.path()
-    }
-
-    pub fn open(&self) -> Ledger {
-        self.try_open().unwrap()
-    }
-
-    pub fn try_open(&self) -> Result<Ledger, OpenError> {
-        open(self.dir(), self.segments, options())
-    }
-
-    pub fn open_with(&self, options: Options) -> Ledger {
-        open(self.dir(), self.segments, options).unwrap()
-    }
+pub fn attest_signer() -> AttestSigner {
+    AttestSigner::from_seed(format!("{NODE}/attest").parse().unwrap(), &[2; 32])
 }
 
-pub fn open(dir: &Path, segments: bool, options: Options) -> Result<Ledger, OpenError> {
-    if segments { Ledger::open_store(Box::new(SegmentStore::open(dir)?), options) } else { Ledger::open(dir, options) }
+pub fn witness(number: u8) -> Witness {
+    let signer = WitnessSigner::from_seed(format!("w{number}.example/witness").parse().unwrap(), &[10 + number; 32]);
+    Witness::new(signer, vec![log_signer("acme").key().clone()])
 }
 
-/// A clock that a test sets by hand.
-pub struct Hand(pub Arc<AtomicU64>);
-
-impl Clock for Hand {
-    fn wall_clock_us(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+pub fn claims(tenant: &str, request: &str) -> Claims {
+    Claims {
+        execution_id: ExecutionId::from_claims(&Digest::of(request.as_bytes())),
+        tenant_id: tenant.parse().unwrap(),
+        contract_hash: Digest::of(b"contract"),
+        input_hash: Digest::of(request.as_bytes()),
+        output_hash: Digest::of(b"output"),
+        execution_seed: 7,
+        isolation_profile_hash: Digest::of(b"profile"),
+        artifacts: Vec::new(),
     }
 }
 
-pub fn options() -> Options {
-    Options::default()
+/// Appends the events of one execution: five, of which the last records its statement.
+pub fn run(log: &mut MemoryLog, tenant: &str, request: &str) {
+    let claims = claims(tenant, request);
+    let subject = Subject::from(&claims.execution_id);
+    let event = |kind, subject: &Subject| NewEvent::new(kind, subject.clone()).claim("request", request);
+    let first = log.append(event(EventType::AUTHORIZATION_SCOPE_CHECK, &subject), 1).unwrap();
+    for kind in [EventType::RESOURCE_LIMIT_CHECK, EventType::EXECUTION_STARTED, EventType::EXECUTION_COMPLETED] {
+        let event = event(kind, &subject).because(Cause::Event(first)).observe("pid", 4711_u16);
+        log.append(event, 1_767_225_600_000_000).unwrap();
+    }
+    let resource_usage = BTreeMap::from([("cpu_user_us".to_owned(), 1500), ("memory_peak_bytes".to_owned(), 1 << 20)]);
+    let seen = Seen { node_id: NODE.to_owned(), resource_usage, wall_clock_us: 1_767_225_600_000_001 };
+    log.record(claims, seen, &attest_signer()).unwrap();
 }
 
-pub fn tenant(name: &str) -> TenantId {
-    name.parse().unwrap()
+/// A log of `executions` executions, five events each.
+pub fn log(tenant: &str, executions: u64) -> MemoryLog {
+    let mut log = MemoryLog::new(format!("{NODE}/audit/{tenant}").parse().unwrap());
+    (0..executions).for_each(|number| run(&mut log, tenant, &format!("request-{number}")));
+    log
 }
 
-pub fn key(name: &str) -> StateKey {
-    StateKey::new("test", name).unwrap()
+pub fn policy(tenant: &str) -> Policy {
+    Policy::of_log(log_signer(tenant).key().clone())
 }
 
-pub fn execution(n: u32) -> ExecutionId {
-    ExecutionId::from_claims(&Digest::of(&n.to_be_bytes()))
+pub fn trust(tenant: &str) -> Trust {
+    Trust::in_policy(policy(tenant)).with_attest(vec![attest_signer().key().clone()]).unwrap()
 }
 
-pub fn event(n: u32) -> NewEvent {
-    NewEvent::new("sample".parse().unwrap(), &tenant("sample")).claim("n", n).observe("text", "as was seen")
+/// Trust that asks for a cosignature of each of these witnesses.
+pub fn witnessed_policy(witnesses: &[Witness], threshold: usize) -> Policy {
+    let keys: Vec<_> = witnesses.iter().map(|witness| witness.key().clone()).collect();
+    Policy::of_log_and_witnesses(log_signer("acme").key(), &keys, threshold).unwrap()
 }
 
-pub fn started(n: u32) -> NewEvent {
-    NewEvent::new(EventType::EXECUTION_STARTED, &execution(n)).claim("n", n)
-}
+#[derive(Default)]
+pub struct Heads(pub BTreeMap<String, WitnessedHead>);
 
-/// A small generator (xorshift64*), so that a failing run can be repeated from its seed.
-pub struct Random(u64);
+impl WitnessStore for Heads {
+    type Error = std::convert::Infallible;
 
-impl Random {
-    pub fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    fn latest(&mut self, origin: &str) -> Result<Option<WitnessedHead>, Self::Error> {
+        Ok(self.0.get(origin).cloned())
     }
 
-    pub fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    fn advance(&mut self, origin: &str, old: Option<u64>, new: &WitnessedHead) -> Result<bool, Self::Error> {
+        let same = self.0.get(origin).map(|head| head.size) == old;
+        if same {
+            self.0.insert(origin.to_owned(), new.clone());
+        }
+        Ok(same)
     }
+}
 
-    pub fn below(&mut self, bound: u64) -> u64 {
-        (self.next() >> 16) % bound
+/// Asks a witness for its cosignature; the refusal's status where it refuses.
+pub fn cosign(
+    checkpoint: &mut SignedCheckpoint,
+    proof: &ConsistencyProof,
+    witness: &Witness,
+    heads: &mut Heads,
+) -> Result<(), u16> {
+    let answer = witness.handle_add_checkpoint(heads, proof.to_string().as_bytes(), 1042).unwrap();
+    match read_answer(answer.status, &answer.body, checkpoint, witness.key()) {
+        Ok(Reply::Cosigned { line, .. }) => {
+            checkpoint.put_cosignature(line).unwrap();
+            Ok(())
+        }
+        _ => Err(answer.status),
     }
+}
+
+pub fn export_to(log: &mut MemoryLog, checkpoint: &SignedCheckpoint, policy: &Policy, dir: &Path) -> Exported {
+    let earlier: Vec<u64> = [0, 1, log.size() / 2].into_iter().filter(|size| *size <= log.size()).collect();
+    let attest = [attest_signer().key().clone()];
+    let plan = ExportPlan { checkpoint, policy, attest: &attest, earlier: &earlier, proofs: ProofChoice::All };
+    write_export(log, &plan, dir, &mut |_, _| {}).unwrap()
+}
+
+pub fn export(log: &mut MemoryLog, checkpoint: &SignedCheckpoint, policy: &Policy) -> MemoryFolder {
+    let dir = tempfile::tempdir().unwrap();
+    export_to(log, checkpoint, policy, &dir.path().join("export"));
+    load(&dir.path().join("export"))
+}
+
+/// An honest export of a log whose checkpoint its key alone signed.
+pub fn plain_export(tenant: &str, executions: u64) -> MemoryFolder {
+    let mut log = log(tenant, executions);
+    let checkpoint = log_signer(tenant).sign(&log.head());
+    export(&mut log, &checkpoint, &policy(tenant))
+}
+
+pub fn load(dir: &Path) -> MemoryFolder {
+    let mut folder = MemoryFolder::default();
+    load_below(dir, "", &mut folder);
+    folder
+}
+
+fn load_below(dir: &Path, prefix: &str, folder: &mut MemoryFolder) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let entry = entry.unwrap();
+        let path = format!("{prefix}{}", entry.file_name().into_string().unwrap());
+        if entry.file_type().unwrap().is_dir() {
+            load_below(&entry.path(), &format!("{path}/"), folder);
+        } else {
+            folder.files.insert(path, std::fs::read(entry.path()).unwrap());
+        }
+    }
+}
+
+pub fn verify(folder: &MemoryFolder, trust: &Trust) -> Report {
+    verify_with(folder, trust, &[])
+}
+
+pub fn verify_with(folder: &MemoryFolder, trust: &Trust, earlier: &[Vec<u8>]) -> Report {
+    verify_folder(folder, trust, earlier, Options { threads: 2 }, &|_| {})
+}
+
+/// The fault with its causes, as a person reads it.
+pub fn told(report: &Report) -> String {
+    let Some(fault) = &report.fault else { return "no fault".to_owned() };
+    let mut told = fault.to_string();
+    let mut cause = std::error::Error::source(fault);
+    while let Some(why) = cause {
+        told += &format!(": {why}");
+        cause = why.source();
+    }
+    told
+}
+
+pub fn signed(bytes: &[u8]) -> AllegedCheckpoint {
+    AllegedCheckpoint::parse(bytes).unwrap()
 }
