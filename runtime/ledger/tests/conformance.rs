@@ -1,17 +1,17 @@
 //! What every backend of the ledger must do: one list of tests, run over each.
 
-mod kit;
+mod store_kit;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 
-use kit::{Backend, event, execution, key, options, started, tenant};
 use remand_ledger::merkle::{Frontier, leaf_hash};
 use remand_ledger::store::{Condition, Filter, Options, StateQuota, StateScan};
 use remand_ledger::{AppendError, Ledger, Refusal, StateOp, Transaction};
 use remand_model::event::{Cause, EventType, Subject};
 use remand_model::{Event, NewEvent};
+use store_kit::{Backend, event, execution, key, options, started, tenant};
 
 fn one(name: &str, n: u32) -> Transaction {
     Transaction::new(tenant(name)).event(event(n))
@@ -212,7 +212,7 @@ fn executions_open_at_the_end_are_found_after_reopening(backend: &Backend) {
 
 fn events_are_found_by_kind_subject_time_and_page(backend: &Backend) {
     let clock = Arc::new(AtomicU64::new(0));
-    let ledger = backend.open_with(Options { clock: Arc::new(kit::Hand(clock.clone())), ..options() });
+    let ledger = backend.open_with(Options { clock: Arc::new(store_kit::Hand(clock.clone())), ..options() });
     for (n, at) in [(1, 100), (2, 300), (3, 200)] {
         clock.store(at, Ordering::Relaxed);
         assert!(ledger.append(Transaction::new(tenant("a")).event(started(n)).event(event(n))).is_ok());
@@ -232,7 +232,7 @@ fn events_are_found_by_kind_subject_time_and_page(backend: &Backend) {
 
 fn a_clock_that_jumps_changes_the_observation_and_nothing_else(backend: &Backend) {
     let clock = Arc::new(AtomicU64::new(0));
-    let ledger = backend.open_with(Options { clock: Arc::new(kit::Hand(clock.clone())), ..options() });
+    let ledger = backend.open_with(Options { clock: Arc::new(store_kit::Hand(clock.clone())), ..options() });
     let times = [5_000_000, 10, 9_000_000_000_000_000, 0, 7];
     for at in times {
         clock.store(at, Ordering::Relaxed);

@@ -3,7 +3,7 @@
 //!
 //! The faults are strace's (`--inject`), counted per thread and kept to the ledger's own files. Without strace the suite says so.
 
-mod kit;
+mod store_kit;
 
 use std::collections::BTreeMap;
 use std::io::BufRead;
@@ -11,7 +11,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use kit::child::{self, Run, Told};
+use store_kit::child::{self, Run, Told};
 
 const CALLS: [&str; 10] =
     ["openat", "write", "pwrite64", "fsync", "fdatasync", "rename", "ftruncate", "unlink", "mmap", "flock"];

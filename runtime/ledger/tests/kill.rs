@@ -2,12 +2,12 @@
 //!
 //! `REMAND_KILL_ROUNDS` sets the number of rounds (200), `REMAND_KILL_SEED` repeats a run.
 
-mod kit;
+mod store_kit;
 
-use kit::child::{self, Run};
+use store_kit::child::{self, Run};
 
 /// Rounds on one store before a fresh one, so that reading all of it stays cheap.
-const ROUNDS_PER_STORE: u32 = 10;
+const ROUNDS_PER_STORE: u32 = 6;
 
 #[test]
 fn the_child_appends() {
@@ -19,7 +19,7 @@ fn nothing_acknowledged_is_lost_by_sigkill_at_random_moments() {
     let number = |name: &str, default: u32| std::env::var(name).map_or(default, |text| text.parse().unwrap());
     let rounds = number("REMAND_KILL_ROUNDS", 200);
     let seed = number("REMAND_KILL_SEED", std::process::id());
-    let mut random = kit::Random::new(u64::from(seed));
+    let mut random = store_kit::Random::new(u64::from(seed));
     let mut acknowledged = 0;
     let mut store = tempfile::tempdir().unwrap();
     let mut told = Vec::new();
@@ -30,7 +30,7 @@ fn nothing_acknowledged_is_lost_by_sigkill_at_random_moments() {
         }
         let segments = round / ROUNDS_PER_STORE % 4 == 3;
         let run = Run { dir: store.path(), segments, threads: 8, rounds: 100_000 };
-        let enough = random.below(400) as usize;
+        let enough = random.below(250) as usize;
         let mut child = run.command(&[]).spawn().unwrap();
         let mut lines = child::lines(&mut child);
         told.extend(child::read_acks(&mut lines, enough));

@@ -1,16 +1,16 @@
 //! After a failed write nothing more is recorded and nothing may run, until the ledger is reopened.
 
-mod kit;
+mod store_kit;
 
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 
-use kit::{Backend, event, options, started, tenant};
 use remand_ledger::store::sqlite::SqliteStore;
 use remand_ledger::store::{AuditReader, AuditStore, EventRow, Head, StoreError, TileKey};
 use remand_ledger::{Ack, AppendError, Ledger, StateKey, Transaction};
 use remand_model::Digest;
+use store_kit::{Backend, event, options, started, tenant};
 
 /// A backend whose `n`th commit fails, either before or after it has taken effect on the disk.
 struct Failing {

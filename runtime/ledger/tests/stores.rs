@@ -1,14 +1,14 @@
 //! Tenants' state and blobs: what they hold is recorded, limited, and whole.
 
-mod kit;
+mod store_kit;
 
-use kit::{Backend, tenant};
 use remand_ledger::blob::{BlobError, BlobStore};
 use remand_ledger::state::{DEFAULT_QUOTA, Expected, StateError, TenantState};
 use remand_ledger::store::{Filter, StateQuota};
 use remand_ledger::{AppendError, Ledger, Refusal, Transaction};
 use remand_model::event::{EventType, NewEvent, Subject};
 use remand_model::{Digest, TenantId};
+use store_kit::{Backend, tenant};
 
 fn about() -> Subject {
     Subject::from(&tenant("a"))

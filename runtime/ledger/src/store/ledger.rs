@@ -13,7 +13,7 @@ use remand_model::{ExecutionId, TenantId};
 use super::queue::{Bounds, Declined, Queue};
 use super::sqlite::SqliteStore;
 use super::tree::{TileCache, View};
-use super::writer::{Job, OPEN_NAMESPACE, Writer, number};
+use super::writer::{self, Desk, Job, OPEN_NAMESPACE, Writer, number};
 use super::{
     Ack, AppendError, AuditReader, AuditStore, Chain, Head, LogTree, StateKey, StateScan, StoreError, Transaction,
 };
@@ -87,6 +87,7 @@ pub struct Ledger {
 
 struct Inner {
     shared: Arc<Shared>,
+    desk: Arc<Desk>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -161,19 +162,33 @@ impl Ledger {
         let shared = Arc::new(Shared { queue: Queue::new(bounds), views, poison, reader, tiles, commits, events });
         shared.publish(chains.values().map(Chain::view));
         let writer = Writer::new(store, chains, options.clock, shared.clone());
-        let thread = std::thread::Builder::new().name("ledger-writer".into()).spawn(move || writer.run());
+        let desk = Arc::new(Desk::new(Some(writer)));
+        let (at, with) = (desk.clone(), shared.clone());
+        let thread = std::thread::Builder::new().name("ledger-writer".into()).spawn(move || writer::work(&at, &with));
         let thread = thread.map_err(StoreError::io("start the writer of", "the ledger"))?;
-        Ok(Self { inner: Arc::new(Inner { shared, writer: Mutex::new(Some(thread)) }) })
+        Ok(Self { inner: Arc::new(Inner { shared, desk, writer: Mutex::new(Some(thread)) }) })
     }
 
     /// Makes a transaction durable and waits until it is. Blocks: from asynchronous code use [`Ledger::submit`].
+    ///
+    /// Where nobody else appends the caller does the writer's work itself: waking another thread and being woken by it may
+    /// cost more than the sync.
     ///
     /// # Errors
     /// [`AppendError`]: nothing of it is acknowledged.
     pub fn append(&self, transaction: Transaction) -> Result<Ack, AppendError> {
         let (send, receive) = sync_channel(1);
         let done = move |outcome| drop(send.send(outcome));
-        self.submit(transaction, Box::new(done));
+        self.offer(transaction, Box::new(done), |queue, tenant, job| match self.inner.desk.try_lock() {
+            Ok(mut desk) if queue.is_quiet() => {
+                Writer::serve_at(&mut desk, vec![job]);
+                Ok(())
+            }
+            busy => {
+                drop(busy);
+                queue.push(tenant, job)
+            }
+        });
         receive.recv().unwrap_or_else(|_| Err(self.inner.shared.refusal()))
     }
 

@@ -85,6 +85,17 @@ impl<J> Queue<J> {
         Ok(())
     }
 
+    /// Waits until there is a job, and says whether there will ever be one.
+    pub(super) fn wait_for_work(&self) -> bool {
+        self.wait(self.lock(), 1, None).queued > 0
+    }
+
+    /// Whether jobs come one at a time and none waits: then whoever has one loses nothing by doing it at once.
+    pub(super) fn is_quiet(&self) -> bool {
+        let inner = self.lock();
+        inner.queued == 0 && inner.last <= 1 && !inner.closed
+    }
+
     /// The next batch, one job of each tenant by turns; nothing when the queue is closed and empty.
     ///
     /// Where the last batch had many jobs, as many are waited for (they come from the same appenders, whose last batch was

@@ -14,7 +14,7 @@ use std::sync::{Arc, RwLock};
 
 use remand_model::Digest;
 
-use super::sqlite::{lock_folder, sync_folder};
+use super::sqlite::{FolderLock, lock_folder, sync_folder};
 use super::{AuditReader, AuditStore, EventRow, Head, StateKey, StoreError, TileKey};
 use frame::{Record, read_segment};
 use memory::{Memory, SegmentReader};
@@ -32,7 +32,7 @@ pub struct SegmentStore {
     batch: Vec<u8>,
     pending: Vec<PendingState>,
     current: Option<(File, u64)>,
-    _lock: File,
+    _lock: FolderLock,
 }
 
 impl SegmentStore {

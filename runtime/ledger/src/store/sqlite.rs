@@ -59,7 +59,7 @@ pub struct SqliteStore {
     kinds: HashMap<String, i64>,
     subjects: SubjectNumbers,
     wal_pages: Arc<AtomicU32>,
-    _lock: File,
+    _lock: FolderLock,
 }
 
 impl SqliteStore {
@@ -231,13 +231,23 @@ impl SubjectNumbers {
     }
 }
 
-pub(super) fn lock_folder(dir: &Path) -> Result<File, StoreError> {
+/// Keeps other processes out of a folder.
+pub(super) struct FolderLock(File);
+
+impl Drop for FolderLock {
+    fn drop(&mut self) {
+        // A process that is being started by another thread holds a copy until its exec, so closing alone might not do.
+        self.0.unlock().unwrap_or_default();
+    }
+}
+
+pub(super) fn lock_folder(dir: &Path) -> Result<FolderLock, StoreError> {
     std::fs::create_dir_all(dir).map_err(StoreError::io("make", dir))?;
     let path = dir.join("lock");
     let lock = File::options().create(true).truncate(false).write(true).open(&path);
     let lock = lock.map_err(StoreError::io("open", &path))?;
     match lock.try_lock() {
-        Ok(()) => Ok(lock),
+        Ok(()) => Ok(FolderLock(lock)),
         Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::InUse { path }),
         Err(std::fs::TryLockError::Error(source)) => Err(StoreError::Io { what: "lock", path, source }),
     }

@@ -1,7 +1,7 @@
 //! The one writer: gives places, decides conditions, commits a group with one sync, and only then acknowledges.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use remand_model::event::{Cause, EventType, Phase, Place, Prepared, Subject};
 use remand_model::{ExecutionId, TenantId};
@@ -75,18 +75,15 @@ impl Writer {
         Self { store, chains, clock, shared }
     }
 
-    /// Works until the queue is closed and empty, or a write fails.
-    pub(super) fn run(mut self) {
-        let closing = CloseOnExit(self.shared.clone());
-        while let Some(batch) = self.shared.queue.take() {
-            if let Err(error) = self.serve(batch) {
-                self.shared.poison(error);
-                return;
-            }
-        }
-        drop(closing);
-        if let Err(error) = self.store.close() {
-            self.shared.poison(error);
+    /// Serves a batch; where that fails the ledger is poisoned, the writer gone from its desk and the queue closed.
+    pub(super) fn serve_at(desk: &mut Option<Self>, batch: Vec<Job>) {
+        let Some(writer) = desk else {
+            return batch.into_iter().for_each(|job| (job.done)(Err(AppendError::Closed)));
+        };
+        if let Err(error) = writer.serve(batch) {
+            writer.shared.poison(error);
+            writer.shared.queue.close();
+            *desk = None;
         }
     }
 
@@ -335,6 +332,26 @@ fn usage(value: Option<&[u8]>) -> Result<(u64, u64), StoreError> {
     let Some(value) = value else { return Ok((0, 0)) };
     let (bytes, keys) = value.split_at_checked(8).ok_or_else(|| StoreError::damaged("a meter is cut short"))?;
     Ok((number(bytes)?, number(keys)?))
+}
+
+/// Where the writer is found, by its own thread or by a lone appender that works in its place: one at a time.
+pub(super) type Desk = Mutex<Option<Writer>>;
+
+/// The writer's own thread: works until the queue is closed and empty, or a write fails.
+pub(super) fn work(desk: &Desk, shared: &Arc<Shared>) {
+    let closing = CloseOnExit(shared.clone());
+    while shared.queue.wait_for_work() {
+        let Ok(mut desk) = desk.lock() else { return };
+        if desk.is_none() {
+            return;
+        }
+        let Some(batch) = shared.queue.take() else { break };
+        Writer::serve_at(&mut desk, batch);
+    }
+    drop(closing);
+    if let Some(Err(error)) = desk.lock().ok().and_then(|mut desk| desk.take()).map(|writer| writer.store.close()) {
+        shared.poison(error);
+    }
 }
 
 /// Whatever ends the writer, nobody may wait for it afterwards.
