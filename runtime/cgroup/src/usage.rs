@@ -99,9 +99,10 @@ fn read_cpu<'a>(find: Find<'a>, usage: &mut Usage) -> Result<()> {
     let stat = |key| keyed(cpu, "cpu.stat", &text, key);
     usage.throttled_periods = stat("nr_throttled")?;
     if let Some(account) = find("cpuacct") {
-        let nanoseconds = |file| account.read(file).and_then(|text| number(account, file, &text));
-        usage.cpu_user_us = nanoseconds("cpuacct.usage_user")? / 1000;
-        usage.cpu_system_us = nanoseconds("cpuacct.usage_sys")? / 1000;
+        let read = |file| account.read(file).and_then(|text| number(account, file, &text));
+        let (user, system) = split(read("cpuacct.usage")?, read("cpuacct.usage_user")?, read("cpuacct.usage_sys")?);
+        usage.cpu_user_us = user / 1000;
+        usage.cpu_system_us = system / 1000;
         usage.throttled_us = stat("throttled_time")? / 1000;
     } else {
         usage.cpu_user_us = stat("user_usec")?;
@@ -109,6 +110,15 @@ fn read_cpu<'a>(find: Find<'a>, usage: &mut Usage) -> Result<()> {
         usage.throttled_us = stat("throttled_usec")?;
     }
     Ok(())
+}
+
+/// Divides the exact total as the samples divide theirs. Version 1 samples user and system time at ticks, which is where a
+/// bandwidth limit throttles: their sum was seen to be half as much again as the time that was really used.
+fn split(total: u64, user: u64, system: u64) -> (u64, u64) {
+    let samples = u128::from(user) + u128::from(system);
+    let share = (u128::from(total) * u128::from(user)).checked_div(samples).unwrap_or(u128::from(total));
+    let user = u64::try_from(share).unwrap_or(total).min(total);
+    (user, total - user)
 }
 
 fn read_memory(dir: &Dir, usage: &mut Usage) -> Result<()> {
@@ -190,6 +200,14 @@ mod tests {
         assert_eq!((sum_after(v2, "rbytes="), sum_after(v2, "wbytes=")), (15, 20));
         let v1 = "8:0 Read 7\n8:0 Write 9\n8:0 Sync 3\n8:0 Total 16\n254:0 Read 1\nTotal 17\n";
         assert_eq!((sum_after(v1, "Read "), sum_after(v1, "Write ")), (8, 9));
+    }
+
+    #[test]
+    fn sampled_times_only_divide_the_exact_total() {
+        assert_eq!(split(100, 75, 75), (50, 50));
+        assert_eq!(split(100, 0, 30), (0, 100));
+        assert_eq!(split(7, 0, 0), (7, 0));
+        assert_eq!(split(u64::MAX, u64::MAX, 0), (u64::MAX, 0));
     }
 
     #[test]

@@ -76,7 +76,9 @@ fn a_processor_hog_gets_its_share_and_no_more() {
     let wall = began.elapsed().as_secs_f64();
     let usage = cell.usage().unwrap();
     let share = (usage.cpu_user_us + usage.cpu_system_us) as f64 / 1e6 / wall;
-    assert!(share < 0.25, "share {share} of {usage:?}");
+    // Five percent of the share, and the one period by which the beginning may fall into a fresh quota.
+    let most = 0.2 * 1.05 + 0.020 / wall;
+    assert!(share <= most, "share {share} of {usage:?}");
     assert!(usage.throttled_periods > 0 && usage.throttled_us > 0, "{usage:?}");
     end(&cell);
 }

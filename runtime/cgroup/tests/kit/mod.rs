@@ -164,12 +164,18 @@ fn bomb() {
     }
 }
 
-/// Keeps one processor busy for two seconds of wall time.
+/// Keeps two processors busy for two seconds of wall time.
 fn spin() {
-    let began = std::time::Instant::now();
-    while began.elapsed() < Duration::from_secs(2) {
-        std::hint::spin_loop();
-    }
+    let busy = || {
+        let began = std::time::Instant::now();
+        while began.elapsed() < Duration::from_secs(2) {
+            std::hint::spin_loop();
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(busy);
+        busy();
+    });
 }
 
 /// Starts a shell script inside the cell: the shell enters every hierarchy before the script begins.
