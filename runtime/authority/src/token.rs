@@ -27,6 +27,13 @@ pub const TOKEN_BYTES_MAX: usize = 4096;
 pub const BLOCKS_MAX: usize = 8;
 
 /// The bytes of a token, as sent. Holding one says nothing: it may be anything.
+///
+/// ```compile_fail
+/// fn log(token: &remand_authority::token::TokenBytes) { eprintln!("{token:?}") }
+/// ```
+/// ```compile_fail
+/// fn print(token: &remand_authority::token::TokenBytes) { eprintln!("{token}") }
+/// ```
 #[derive(Clone)]
 pub struct TokenBytes(Vec<u8>);
 
@@ -52,6 +59,10 @@ impl TokenBytes {
 
 /// The node's root key: whoever holds it can issue tokens. It belongs to the administrator's side of the daemon; an
 /// executor never gets one.
+///
+/// ```compile_fail
+/// fn log(key: &remand_authority::token::RootKey) { eprintln!("{key:?}") }
+/// ```
 pub struct RootKey {
     pair: KeyPair,
     id: u32,
