@@ -47,7 +47,7 @@ struct Block {
 }
 
 fn matches(pattern: &str, resource: &str) -> bool {
-    if pattern.ends_with('*') { resource.starts_with(&pattern[..pattern.len() - 1]) } else { pattern == resource }
+    pattern.strip_suffix('*').map_or(pattern == resource, |prefix| resource.starts_with(prefix))
 }
 
 impl Block {
