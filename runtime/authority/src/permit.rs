@@ -127,7 +127,7 @@ pub struct Permit {
 /// What to store with the usage event of a settled permit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settlement {
-    /// The tenant's window, where the tenant is still there.
+    /// What to add to the tenant's counters of this window, where the tenant is still there.
     pub window: Option<WindowUsage>,
     /// What to take off counters again, by key.
     pub refunds: Vec<(String, u64)>,

@@ -115,7 +115,7 @@ impl QuotaRegistry {
         }
     }
 
-    /// Takes in what the store remembers of a window, after a start.
+    /// Takes in what the store's counters of a window sum up to, after a start.
     ///
     /// # Errors
     /// `quota_missing`.
@@ -154,8 +154,9 @@ impl QuotaRegistry {
         Ok(Reservation { id, tenant_id: tenant_id.clone(), amounts: *asked })
     }
 
-    /// Gives a reservation back and counts what was used. Returns what to store with the usage event; nothing where the
-    /// tenant is gone.
+    /// Gives a reservation back and counts what was used. Returns what to add to the store's counters of that window, in the
+    /// transaction of the usage event; nothing where the tenant is gone. It is a difference and no sum, so that settlements
+    /// can be stored in any order.
     pub fn settle(&mut self, reservation: Reservation, used: &Usage, clock: &Clock) -> Option<WindowUsage> {
         let account = self.accounts.get_mut(&reservation.tenant_id)?;
         account.roll(clock.wall_s);
@@ -164,7 +165,7 @@ impl QuotaRegistry {
             account.reserved = account.reserved.minus(&open.amounts);
         }
         account.window.used = account.window.used.plus(&used.windowed());
-        Some(account.window)
+        Some(WindowUsage { window_start_s: account.window.window_start_s, used: used.windowed() })
     }
 }
 

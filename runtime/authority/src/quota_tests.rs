@@ -151,3 +151,19 @@ fn a_reservation_of_a_tenant_made_anew_gives_nothing_back_to_it() {
     registry.settle(old, &Usage::default(), &clock(0)).expect("an account");
     assert_eq!(registry.get_quota(&tenant("acme")).expect("a quota").reserved, *new.amounts());
 }
+
+#[test]
+fn settlements_are_differences_that_sum_up_in_any_order() {
+    let mut registry = registry();
+    let open = [enforce(&mut registry, &ask(), 0).expect("fits"), enforce(&mut registry, &ask(), 0).expect("fits")];
+    let used = |cpu_ms| Usage { cpu_ms, ..Usage::default() };
+    let settled: Vec<u64> = open
+        .into_iter()
+        .zip([1000, 3000])
+        .map(|(reservation, cpu_ms)| {
+            registry.settle(reservation, &used(cpu_ms), &clock(1)).expect("an account").used.cpu_ms
+        })
+        .collect();
+    assert_eq!(settled, [1000, 3000]);
+    assert_eq!(registry.get_quota(&tenant("acme")).expect("a quota").window.used.cpu_ms, 4000);
+}

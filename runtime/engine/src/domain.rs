@@ -42,7 +42,7 @@ pub struct Done {
 }
 
 /// A capability domain.
-pub trait Domain {
+pub trait Domain: Send + Sync {
     /// What it offers; registered with the authority before any plan can name it.
     fn descriptor(&self) -> Descriptor;
 
@@ -52,14 +52,14 @@ pub trait Domain {
     /// Whatever makes the step impossible: unknown contract, input that its schema refuses, parameters of another shape.
     fn need(&self, tenant_id: &TenantId, step: &Step, contracts: &ContractRegistry) -> Result<Need, Refusal>;
 
-    /// Acts. Called once for each permit, after the start was recorded.
-    fn execute(&mut self, permit: &Permit, execution_id: &ExecutionId, params: &Frozen) -> Done;
+    /// Acts. Called once for each permit, after the start was recorded; by many plans at once.
+    fn execute(&self, permit: &Permit, execution_id: &ExecutionId, params: &Frozen) -> Done;
 }
 
 /// The domains that this node really has, by name.
 #[derive(Default)]
 pub struct Domains {
-    domains: BTreeMap<DomainName, Box<dyn Domain + Send>>,
+    domains: BTreeMap<DomainName, Box<dyn Domain>>,
 }
 
 impl Domains {
@@ -67,7 +67,7 @@ impl Domains {
     ///
     /// # Errors
     /// `conflict` where one of this name is there.
-    pub fn add(&mut self, domain: Box<dyn Domain + Send>) -> Result<(), Refusal> {
+    pub fn add(&mut self, domain: Box<dyn Domain>) -> Result<(), Refusal> {
         let name = domain.descriptor().domain;
         if self.domains.contains_key(&name) {
             return Err(Refusal::new(Code::Conflict, format!("domain {name} is there")));
@@ -85,8 +85,8 @@ impl Domains {
     ///
     /// # Errors
     /// `domain_unknown`.
-    pub fn get(&mut self, name: &DomainName) -> Result<&mut (dyn Domain + Send + 'static), Refusal> {
+    pub fn get(&self, name: &DomainName) -> Result<&dyn Domain, Refusal> {
         let unknown = || Refusal::new(Code::DomainUnknown, name.as_str());
-        self.domains.get_mut(name).map(Box::as_mut).ok_or_else(unknown)
+        self.domains.get(name).map(Box::as_ref).ok_or_else(unknown)
     }
 }

@@ -136,7 +136,7 @@ pub fn run(
     plan: Plan,
     request_id: RequestId,
     gate: &mut dyn Gate,
-    domains: &mut Domains,
+    domains: &Domains,
     journal: &mut dyn Journal,
 ) -> Report {
     let runner = Runner::new(plan, request_id);
@@ -161,7 +161,7 @@ pub fn run(
 struct Run<'a> {
     runner: Runner,
     gate: &'a mut dyn Gate,
-    domains: &'a mut Domains,
+    domains: &'a Domains,
     token: Option<VerifiedToken>,
     scoped: Option<Scoped>,
     permit: Option<Permit>,

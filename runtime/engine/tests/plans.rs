@@ -26,7 +26,7 @@ const CLOCK: Clock = Clock { wall_s: 1000, last_event_s: 1000, mono_ms: 5 };
 /// A key-value store: `state.set` and `state.get`.
 #[derive(Default)]
 struct State {
-    values: BTreeMap<String, Value>,
+    values: Mutex<BTreeMap<String, Value>>,
     calls: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
@@ -54,15 +54,15 @@ impl Domain for State {
         Ok(Need { contract: None, demand })
     }
 
-    fn execute(&mut self, permit: &Permit, _: &ExecutionId, params: &Frozen) -> Done {
+    fn execute(&self, permit: &Permit, _: &ExecutionId, params: &Frozen) -> Done {
         self.calls.lock().expect("one thread").push(params.bytes().to_vec());
         let key = permit.resource().as_str().to_owned();
         let params = params.to_value();
         if permit.scope().method.as_str() == "set" {
-            self.values.insert(key, params.get("value").cloned().unwrap_or_default());
+            self.values.lock().expect("one thread").insert(key, params.get("value").cloned().unwrap_or_default());
             return done(Ok(()), Vec::new());
         }
-        match self.values.get(&key) {
+        match self.values.lock().expect("one thread").get(&key) {
             Some(value) => done(Ok(()), canonical::to_bytes(value)),
             None => done(Err(Refusal::new(Code::StepFailed, key)), Vec::new()),
         }
@@ -166,7 +166,7 @@ impl World {
         let (tenant_id, user_id) = (&self.grant.tenant_id, &self.grant.user_id);
         let caller = Caller { tenant_id, user_id, role: Role::Operator, trigger: Trigger::Manual };
         let mut gate = Direct { authority: &mut self.authority, caller, token: &self.token, clock: || CLOCK };
-        run(plan, request, &mut gate, &mut self.domains, &mut self.journal)
+        run(plan, request, &mut gate, &self.domains, &mut self.journal)
     }
 
     fn reserved(&self) -> Usage {

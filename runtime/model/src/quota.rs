@@ -205,7 +205,7 @@ pub struct Charge {
     pub refused_as: Code,
 }
 
-/// What a tenant used in one window; durable, and written in the transaction of the usage event.
+/// What a tenant used in one window, or what one execution adds to that; durable, moved in the transaction of the usage event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WindowUsage {
