@@ -82,7 +82,7 @@ fn a_doubled_entry_is_named() {
 #[test]
 fn a_truncated_entry_is_named() {
     let folder = plain_export("acme", 60);
-    refused_at(&rebundle(&folder, |entries| drop(entries[99].pop())), 99);
+    refused_at(&rebundle(&folder, |entries| entries[99].truncate(50)), 99);
     let mut cut = folder.clone();
     cut.files.get_mut(BUNDLE).unwrap().pop();
     refused_at(&cut, 255);
@@ -153,7 +153,9 @@ fn every_foreign_file_is_refused() {
 fn every_truncated_or_padded_file_is_refused() {
     let folder = plain_export("acme", 60);
     for path in folder.files.keys() {
-        for change in [|bytes: &mut Vec<u8>| drop(bytes.pop()), |bytes: &mut Vec<u8>| bytes.push(b'x'), Vec::clear] {
+        for change in
+            [|bytes: &mut Vec<u8>| bytes.truncate(bytes.len() - 1), |bytes: &mut Vec<u8>| bytes.push(b'x'), Vec::clear]
+        {
             let mut changed = folder.clone();
             change(changed.files.get_mut(path).unwrap());
             assert!(!verify(&changed, &trust("acme")).is_ok(), "{path}");
@@ -347,7 +349,7 @@ fn a_bit_flipped_in_every_file_is_refused() {
 
 #[test]
 fn every_bit_of_the_small_files_counts() {
-    let folder = plain_export("acme", 2);
+    let folder = plain_export("acme", 1);
     for path in ["checkpoint", "policy", "attest"] {
         for place in 0..folder.files[path].len() * 8 {
             let mut flipped = folder.clone();
