@@ -5,8 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use remand_cgroup::{Cell, Signal, Watch};
-use remand_model::outcome::{Cause, ExecutionResult, OutputFile, Stream, printable_path};
+use remand_ledger::blob::{BlobError, Stored};
+use remand_model::outcome::{Cause, ExecutionResult, InputRecord, OutputFile, printable_path};
+use remand_model::{Digest, TenantId};
 use remand_spec::{Record, Stage};
+use sha2::Digest as _;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::unix::pipe;
@@ -14,7 +17,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::capture::{Allowance, Spool, Which, capture};
+use crate::capture::{Allowance, Intake, Taken, Which, capture};
 use crate::control::Control;
 use crate::execution::{Ends, Input, Ticket, Workshop, failed, hard_kill, now_ns};
 use crate::limits;
@@ -22,13 +25,14 @@ use crate::order::Order;
 use crate::terminal::Terminal;
 
 /// What was learnt while the box lived.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Learnt {
     facts: BTreeMap<String, u64>,
     done_ns: BTreeMap<&'static str, u64>,
     ended: Option<u32>,
     fault: Option<(Stage, u32)>,
     files: Vec<OutputFile>,
+    pack: Option<Intake>,
     omitted: BTreeMap<String, u64>,
     finished: bool,
 }
@@ -43,6 +47,8 @@ pub struct Attendant<'a> {
     learnt: Learnt,
     verdict: Option<Cause>,
     limits_hit: Vec<String>,
+    stored: Vec<Stored>,
+    tenant: TenantId,
 }
 
 /// When to act next if nothing happens.
@@ -60,10 +66,11 @@ impl<'a> Attendant<'a> {
         cell: &'a Cell,
         control: Control,
         watch: Watch,
+        tenant: TenantId,
     ) -> std::io::Result<Self> {
         let watch = crate::ready::register_for(watch, Interest::READABLE)?;
         let (learnt, verdict, limits_hit) = (Learnt::default(), None, Vec::new());
-        Ok(Self { workshop, order, cell, control, watch, learnt, verdict, limits_hit })
+        Ok(Self { workshop, order, cell, control, watch, learnt, verdict, limits_hit, stored: Vec::new(), tenant })
     }
 
     /// Everything between the clone and the last byte.
@@ -76,33 +83,37 @@ impl<'a> Attendant<'a> {
     ) -> std::io::Result<()> {
         let allowance = Allowance::new(self.order.limits.output_bytes_max);
         let Ticket { input, cancel, watcher, .. } = ticket;
-        let blobs = || self.workshop.blobs.clone();
-        let (out, err) = (self.spool("stdout")?, self.spool("stderr")?);
-        let stderr =
-            tokio::spawn(capture(ends.stderr, Which::Stderr, allowance.clone(), err, watcher.clone(), blobs()));
+        let closing = Arc::new(Notify::new());
+        let (out, err) = (self.intake(u64::MAX), self.intake(u64::MAX));
+        let stderr = tokio::spawn(capture(ends.stderr, Which::Stderr, allowance.clone(), err, watcher.clone()));
         let (stdout, feeder) = if self.order.spec.terminal {
             drop((ends.stdin, ends.stdout));
             let terminal = self.terminal().await?;
-            let feeder = tokio::spawn(terminal.clone().feed(input));
-            (tokio::spawn(capture(terminal, Which::Stdout, allowance.clone(), out, watcher, blobs())), feeder)
+            let feeder =
+                tokio::spawn(terminal.clone().feed(input, self.intake(limits::INPUT_BYTES_KEPT), Arc::clone(&closing)));
+            (tokio::spawn(capture(terminal, Which::Stdout, allowance.clone(), out, watcher)), feeder)
         } else {
-            let feeder = tokio::spawn(feed(ends.stdin, input));
-            (tokio::spawn(capture(ends.stdout, Which::Stdout, allowance.clone(), out, watcher, blobs())), feeder)
+            let feeder =
+                tokio::spawn(feed(ends.stdin, input, self.intake(limits::INPUT_BYTES_KEPT), Arc::clone(&closing)));
+            (tokio::spawn(capture(ends.stdout, Which::Stdout, allowance.clone(), out, watcher)), feeder)
         };
         self.supervise(&allowance, &cancel, started_ns).await;
-        // The box is empty or about to be, so the streams end by themselves.
-        feeder.abort();
-        result.outputs.stdout = joined(stdout).await?;
-        result.outputs.stderr = joined(stderr).await?;
+        // The box is empty or about to be, so the streams end by themselves; what was not read of the input is nobody's.
+        closing.notify_one();
+        let (stdout, stderr, fed) = (joined(stdout).await?, joined(stderr).await?, joined(feeder).await?);
+        result.outputs.stdout = stdout.0;
+        result.outputs.stderr = stderr.0;
+        result.input =
+            InputRecord { sha256: fed.sha256, bytes: fed.bytes, kept: fed.stored.is_some() || fed.bytes == 0 };
+        self.stored.extend([stdout.1, stderr.1, fed.stored].into_iter().flatten());
         if result.outputs.stdout.truncated || result.outputs.stderr.truncated {
             self.decide(Cause::OutputLimit, "output");
         }
         Ok(())
     }
 
-    fn spool(&self, which: &str) -> std::io::Result<Spool> {
-        let name = format!("{}.{which}", self.cell.relative().replace('/', "."));
-        Spool::create(self.workshop.scratch.join(name))
+    fn intake(&self, bytes_max: u64) -> Intake {
+        Intake::new(&self.workshop.blobs, &self.tenant, bytes_max)
     }
 
     /// The terminal comes with one of the first records.
@@ -242,22 +253,37 @@ impl<'a> Attendant<'a> {
         }
     }
 
+    /// One output file: its bytes go behind those of the files before it, into one blob.
     async fn file(&mut self, path_bytes: u16, mode: u16, size: u64) -> std::io::Result<()> {
-        let (mut path, mut spool) = (Vec::new(), self.spool(&format!("file{}", self.learnt.files.len()))?);
+        let (mut path, mut hash) = (Vec::new(), sha2::Sha256::new());
         let keep = |piece: &[u8]| {
             path.extend_from_slice(piece);
             Ok(())
         };
         self.control.bytes(u64::from(path_bytes), keep).await?;
-        self.control.bytes(size, |piece| spool.write(piece)).await?;
-        let (sha256, bytes) = spool.keep(&self.workshop.blobs)?;
-        self.learnt.files.push(OutputFile { path: printable_path(&path), mode, bytes, sha256 });
+        let fresh = Intake::new(&self.workshop.blobs, &self.tenant, u64::MAX);
+        let pack = self.learnt.pack.get_or_insert(fresh);
+        let take = |piece: &[u8]| {
+            hash.update(piece);
+            pack.take(piece).map_err(std::io::Error::other)
+        };
+        self.control.bytes(size, take).await?;
+        let sha256 = Digest::from_bytes(hash.finalize().into());
+        self.learnt.files.push(OutputFile { path: printable_path(&path), mode, bytes: size, sha256 });
         Ok(())
     }
 
     /// What was learnt, as the result says it.
-    pub fn settle(self, result: &mut ExecutionResult, started_ns: u64) {
-        let learnt = self.learnt;
+    ///
+    /// # Errors
+    /// The store's: the files are not kept.
+    pub fn settle(self, result: &mut ExecutionResult, started_ns: u64) -> Result<Vec<Stored>, BlobError> {
+        let (mut learnt, mut stored) = (self.learnt, self.stored);
+        if let Some(pack) = learnt.pack.take() {
+            let taken = pack.finish()?;
+            result.outputs.pack_sha256 = Some(taken.sha256.to_hex());
+            stored.extend(taken.stored);
+        }
         result.cause = match (self.verdict, learnt.fault, learnt.ended) {
             (Some(verdict), ..) => verdict,
             (None, Some((stage, errno)), _) => fault(stage, errno),
@@ -271,6 +297,7 @@ impl<'a> Attendant<'a> {
         result.outputs.files = learnt.files;
         result.outputs.omitted = learnt.omitted;
         result.outputs.collected = learnt.finished;
+        Ok(stored)
     }
 }
 
@@ -306,23 +333,41 @@ fn ended(status: u32) -> Cause {
     }
 }
 
-/// Writes what the client sends to the program until it ends, closes or the program closes its end.
-async fn feed(mut stdin: pipe::Sender, mut input: mpsc::Receiver<Input>) {
-    while let Some(piece) = input.recv().await {
-        match piece {
-            Input::Bytes(bytes) => {
-                if let Err(error) = stdin.write_all(&bytes).await {
-                    tracing::debug!(%error, "a program takes no more input");
-                    return;
-                }
+/// Writes what the client sends to the program until it ends, closes or the program closes its end; what was sent is hashed
+/// and kept. `closing` ends the wait for more.
+async fn feed(
+    stdin: pipe::Sender,
+    mut input: mpsc::Receiver<Input>,
+    mut intake: Intake,
+    closing: Arc<Notify>,
+) -> std::io::Result<Taken> {
+    let mut stdin = Some(stdin);
+    loop {
+        let piece = tokio::select! {
+            piece = input.recv() => piece,
+            () = closing.notified() => None,
+        };
+        let Some(Input::Bytes(bytes)) = piece else {
+            match piece {
+                Some(Input::Window(..)) => continue,
+                _ => break,
             }
-            Input::End => return,
-            Input::Window(..) => {}
+        };
+        intake.take(&bytes).map_err(std::io::Error::other)?;
+        let Some(open) = &mut stdin else { continue };
+        tokio::select! {
+            written = open.write_all(&bytes) => if let Err(error) = written {
+                tracing::debug!(%error, "a program takes no more input");
+                stdin = None;
+            },
+            () = closing.notified() => break,
         }
     }
+    drop(stdin);
+    intake.finish().map_err(std::io::Error::other)
 }
 
-async fn joined(task: JoinHandle<std::io::Result<Stream>>) -> std::io::Result<Stream> {
+async fn joined<T>(task: JoinHandle<std::io::Result<T>>) -> std::io::Result<T> {
     match timeout(limits::REAP_WAIT, task).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => Err(std::io::Error::other(error)),

@@ -147,15 +147,9 @@ fn folder(path: &Path, mode: u32, owner: (u32, u32)) -> Result<(), BootError> {
 
 fn state_folders(config: &Config) -> Result<(), BootError> {
     folder(&config.arguments.state, 0o700, config.user)?;
-    for name in ["ledger", "blobs", "scratch", "images", "keys"] {
+    for name in ["ledger", "blobs", "images", "keys"] {
         // The images are shown inside boxes, whose users are others than the daemon.
         folder(&config.state(name), if name == "images" { 0o711 } else { 0o700 }, config.user)?;
-    }
-    // What was not whole when an earlier life ended is nothing.
-    let scratch = config.state("scratch");
-    for entry in std::fs::read_dir(&scratch).map_err(at("list", &scratch))? {
-        let path = entry.map_err(at("list", &scratch))?.path();
-        std::fs::remove_file(&path).map_err(at("remove", &path))?;
     }
     let state = &config.arguments.state;
     std::fs::set_permissions(state, Permissions::from_mode(0o711)).map_err(at("set the mode of", state))

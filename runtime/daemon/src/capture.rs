@@ -1,13 +1,11 @@
 //! What a job prints: counted, hashed, kept by content, and passed on to whoever watches.
 
-use std::fs::File;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use remand_model::Digest;
+use remand_ledger::blob::{BlobError, BlobStore, BlobWriter, Stored};
 use remand_model::outcome::Stream;
+use remand_model::{Digest, TenantId};
 use sha2::Digest as _;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{Notify, mpsc};
@@ -52,44 +50,59 @@ impl Allowance {
     }
 }
 
-/// A file that is named by its content once it is whole.
-#[derive(Debug)]
-pub struct Spool {
-    file: File,
-    path: PathBuf,
+/// Bytes on their way into a blob; nothing is made while there are none.
+pub struct Intake {
+    blobs: BlobStore,
+    tenant: TenantId,
+    writer: Option<BlobWriter>,
     hash: sha2::Sha256,
     bytes: u64,
+    bytes_max: u64,
 }
 
-impl Spool {
-    /// A new file at `path`, which must not exist.
-    ///
-    /// # Errors
-    /// The file system's.
-    pub fn create(path: PathBuf) -> std::io::Result<Self> {
-        let file = File::options().write(true).create_new(true).open(&path)?;
-        Ok(Self { file, path, hash: sha2::Sha256::new(), bytes: 0 })
+/// What an intake got: digest and length, and the blob, where there were any bytes and not too many to be kept.
+pub struct Taken {
+    /// Digest of all bytes.
+    pub sha256: Digest,
+    /// How many came.
+    pub bytes: u64,
+    /// The blob.
+    pub stored: Option<Stored>,
+}
+
+impl Intake {
+    /// Takes bytes for a tenant; more than `bytes_max` are hashed but not kept.
+    #[must_use]
+    pub fn new(blobs: &BlobStore, tenant: &TenantId, bytes_max: u64) -> Self {
+        let (blobs, tenant, hash) = (blobs.clone(), tenant.clone(), sha2::Sha256::new());
+        Self { blobs, tenant, writer: None, hash, bytes: 0, bytes_max }
     }
 
     /// Appends.
     ///
     /// # Errors
-    /// The file system's.
-    pub fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.file.write_all(bytes)?;
+    /// The store's.
+    pub fn take(&mut self, bytes: &[u8]) -> Result<(), BlobError> {
         self.hash.update(bytes);
         self.bytes += bytes.len() as u64;
-        Ok(())
+        if self.bytes > self.bytes_max {
+            self.writer = None;
+            return Ok(());
+        }
+        if self.writer.is_none() && !bytes.is_empty() {
+            self.writer = Some(self.blobs.writer(&self.tenant, self.bytes_max)?);
+        }
+        self.writer.as_mut().map_or(Ok(()), |writer| writer.take(bytes))
     }
 
-    /// Moves the file to its place below `blobs`, by its digest.
+    /// Makes the blob durable. Blocks for as long as the disk takes.
     ///
     /// # Errors
-    /// The file system's.
-    pub fn keep(self, blobs: &Path) -> std::io::Result<(Digest, u64)> {
-        let digest = Digest::from_bytes(self.hash.finalize().into());
-        std::fs::rename(&self.path, blobs.join(digest.to_hex()))?;
-        Ok((digest, self.bytes))
+    /// The store's.
+    pub fn finish(self) -> Result<Taken, BlobError> {
+        let sha256 = Digest::from_bytes(self.hash.finalize().into());
+        let stored = self.writer.map(|writer| tokio::task::block_in_place(|| writer.finish())).transpose()?;
+        Ok(Taken { sha256, bytes: self.bytes, stored })
     }
 }
 
@@ -97,15 +110,14 @@ impl Spool {
 /// until it is killed. A watcher that went away is no reason to stop.
 ///
 /// # Errors
-/// The spool's: what cannot be kept is not an output.
+/// The store's: what cannot be kept is not an output.
 pub async fn capture(
     mut source: impl AsyncRead + Unpin,
     which: Which,
     allowance: Allowance,
-    mut spool: Spool,
+    mut intake: Intake,
     watcher: Option<mpsc::Sender<Piece>>,
-    blobs: PathBuf,
-) -> std::io::Result<Stream> {
+) -> std::io::Result<(Stream, Option<Stored>)> {
     let (mut buffer, mut truncated) = (vec![0; 64 << 10], false);
     loop {
         let size = match source.read(&mut buffer).await {
@@ -123,13 +135,13 @@ pub async fn capture(
         if granted == 0 {
             continue;
         }
-        spool.write(&buffer[..granted])?;
+        intake.take(&buffer[..granted]).map_err(std::io::Error::other)?;
         if let Some(watcher) = &watcher
             && watcher.send((which, buffer[..granted].to_vec())).await.is_err()
         {
             tracing::debug!("the watcher of an execution went away");
         }
     }
-    let (sha256, bytes) = spool.keep(&blobs)?;
-    Ok(Stream { sha256, bytes, truncated })
+    let taken = intake.finish().map_err(std::io::Error::other)?;
+    Ok((Stream { sha256: taken.sha256, bytes: taken.bytes, truncated }, taken.stored))
 }

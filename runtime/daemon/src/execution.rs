@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use remand_cgroup::{Cell, CellLimits, Kill, TenantLimits, Tree};
-use remand_model::outcome::{Cause, Enforced, EnforcedLimit, ExecutionResult, Outputs, Usage};
+use remand_ledger::Started;
+use remand_ledger::blob::{BlobStore, Stored};
+use remand_model::outcome::{Cause, Enforced, EnforcedLimit, ExecutionResult, InputRecord, Outputs, Usage};
 use remand_model::{ExecutionId, PROTOCOL_VERSION, TenantId};
 use remand_spec::Fact;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -26,7 +27,7 @@ use crate::slots::Slots;
 use crate::spawner::{CellFds, SpawnError, Spawners};
 
 /// What executions need of the node.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Workshop {
     /// The spawners.
     pub spawners: Arc<Spawners>,
@@ -34,10 +35,8 @@ pub struct Workshop {
     pub tree: Tree,
     /// The pool of ids.
     pub slots: Slots,
-    /// Where files are written before they are whole.
-    pub scratch: PathBuf,
-    /// Where files are by their digest.
-    pub blobs: PathBuf,
+    /// Inputs and outputs by their digest.
+    pub blobs: BlobStore,
     /// How control groups are driven, as results name it.
     pub backend: String,
     /// Tenants that have a group.
@@ -82,13 +81,15 @@ pub(crate) fn failed(stage: &str, errno: u32, reason: impl Into<String>) -> Caus
 }
 
 impl Workshop {
-    /// Runs an order to its end. Whatever goes wrong is in the result; nothing is left behind.
-    pub async fn execute(&self, order: &Order, ticket: Ticket) -> ExecutionResult {
+    /// Runs an order to its end, given the receipt that its start is durable. Whatever goes wrong is in the result; nothing is
+    /// left behind. With the result come the blobs that it names, held until a transaction refers to them.
+    pub async fn execute(&self, order: &Order, ticket: Ticket, started: &Started) -> (ExecutionResult, Vec<Stored>) {
+        assert_eq!(*started.execution(), ticket.execution_id, "the receipt is for this execution");
         let started_ns = now_ns();
         let mut result = blank(&ticket, order, &self.backend);
         let Some(slot) = self.slots.take() else {
             result.cause = Cause::Refused { reason: "every range of host ids is in use; try again".into() };
-            return seal(result, started_ns);
+            return (seal(result, started_ns), Vec::new());
         };
         result.enforced.ids_first = slot.first();
         let number = self.counter.fetch_add(1, Ordering::Relaxed);
@@ -99,19 +100,20 @@ impl Workshop {
             Ok(cell) => cell,
             Err(error) => {
                 result.cause = failed("cgroup", 0, error.to_string());
-                return seal(result, started_ns);
+                return (seal(result, started_ns), Vec::new());
             }
         };
         result.enforced.limits = cell.enforced().iter().map(enforced_limit).collect();
         let mut order = order.clone();
         order.spec.ids_first = slot.first();
         order.spec.cgroup = cell.relative().as_bytes().to_vec();
-        if let Err(cause) = self.run(&order, ticket, &cell, &mut result, started_ns).await {
+        let stored = self.run(&order, ticket, &cell, &mut result, started_ns).await.unwrap_or_else(|cause| {
             result.cause = cause;
-        }
+            Vec::new()
+        });
         self.measure(&cell, &mut result);
         self.clear(&cell).await;
-        seal(result, started_ns)
+        (seal(result, started_ns), stored)
     }
 
     /// The tenant's own group, made at its first cell.
@@ -131,7 +133,7 @@ impl Workshop {
         cell: &Cell,
         result: &mut ExecutionResult,
         started_ns: u64,
-    ) -> Result<(), Cause> {
+    ) -> Result<Vec<Stored>, Cause> {
         let io = |error: std::io::Error| {
             failed("daemon", error.raw_os_error().unwrap_or(0).unsigned_abs(), error.to_string())
         };
@@ -147,11 +149,13 @@ impl Workshop {
             result.enforced.recycled.push("template".into());
         }
         result.timing_us.insert("clone".into(), spawned.cloned_ns.saturating_sub(started_ns) / 1000);
-        let mut attendant = Attendant::new(self, order, cell, Control::new(ours).map_err(io)?, watch).map_err(io)?;
+        let mut attendant =
+            Attendant::new(self, order, cell, Control::new(ours).map_err(io)?, watch, ticket.tenant.clone())
+                .map_err(io)?;
         let outcome = attendant.attend(ticket, ends, started_ns, result).await;
         self.reap(spawned.process, cell).await;
-        attendant.settle(result, started_ns);
-        outcome.map_err(io)
+        let stored = attendant.settle(result, started_ns).map_err(|error| failed("store", 0, error.to_string()))?;
+        outcome.map_err(io).map(|()| stored)
     }
 
     /// Waits for pid 1 of the box, whose end is the end of all its processes.
@@ -287,6 +291,7 @@ fn blank(ticket: &Ticket, order: &Order, backend: &str) -> ExecutionResult {
         limits_hit: Vec::new(),
         exit_code: 125,
         usage: Usage::default(),
+        input: InputRecord::none(),
         outputs: Outputs::none(),
         enforced: Enforced {
             cgroup_backend: backend.into(),

@@ -1,29 +1,42 @@
 //! What an execution leaves in its tenant's chain: that it was started, before it is; how it ended, before anybody hears.
 
-use remand_ledger::{Started, Transaction};
+use remand_ledger::blob::{BlobError, Stored};
+use remand_ledger::store::Filter;
+use remand_ledger::{Started, StateKey, StateOp, Transaction};
 use remand_model::canonical::{self, Object, Value};
-use remand_model::event::{EventType, NewEvent};
+use remand_model::event::{Cause, EventType, NewEvent, Phase};
 use remand_model::outcome::{ExecutionResult, RecordReference};
 use remand_model::refusal::{Code, Refusal};
 use remand_model::run::RunRequest;
-use remand_model::{ExecutionId, TenantId};
+use remand_model::{Digest, ExecutionId, TenantId};
 
+use crate::limits;
 use crate::node::Node;
 use crate::order::Order;
+use crate::run::Prepared;
 
-/// The claims of a request: what makes it this one and no other. Their digest is the execution's id.
+/// Where the results of executions are kept.
+const RESULTS: &str = "executions.results";
+/// Where their requests are kept, for a replay.
+const REQUESTS: &str = "executions.requests";
+
+/// The canonical bytes of a request.
 ///
 /// # Errors
-/// A refusal where the request is no canonical document.
-pub fn claims(tenant: &TenantId, request: &RunRequest, order: &Order) -> Result<Object, Refusal> {
+/// A refusal where it is no canonical document or too long to be kept.
+pub fn request_bytes(request: &RunRequest) -> Result<Vec<u8>, Refusal> {
     let value = canonical::from_serialize(request).map_err(|error| Refusal::new(Code::Malformed, error.to_string()))?;
+    Ok(canonical::to_bytes(&value))
+}
+
+/// The claims of a request: what makes it this one and no other. Their digest is the execution's id.
+#[must_use]
+pub fn claims(tenant: &TenantId, request: &[u8], order: &Order) -> Object {
     let mut claims = Object::new();
     claims.insert("tenant_id".into(), tenant.as_str().into());
-    claims.insert("request_id".into(), request.request_id.as_str().into());
-    claims.insert("request_sha256".into(), canonical::hash(&value).to_hex().into());
-    claims.insert("policy_sha256".into(), order.compiled.policy_hash.to_hex().into());
-    claims.insert("execution_seed".into(), request.execution_seed.to_string().into());
-    Ok(claims)
+    claims.insert("request_sha256".into(), Digest::of(request).into());
+    claims.insert("policy_sha256".into(), order.compiled.policy_hash.into());
+    claims
 }
 
 /// The execution that these claims name.
@@ -32,24 +45,26 @@ pub fn execution_id(claims: &Object) -> ExecutionId {
     ExecutionId::from_claims(&canonical::hash(&Value::Object(claims.clone())))
 }
 
+fn key(namespace: &str, id: &ExecutionId) -> Result<StateKey, Refusal> {
+    StateKey::new(namespace, id.as_str()).map_err(internal)
+}
+
 impl Node {
     /// Records that an execution starts; it may only be started with what this gives.
     ///
     /// # Errors
     /// A refusal: it is not recorded, so it must not run.
-    pub async fn record_start(
-        &self,
-        tenant: &TenantId,
-        id: &ExecutionId,
-        claims: &Object,
-        order: &Order,
-    ) -> Result<Started, Refusal> {
+    pub async fn record_start(&self, tenant: &TenantId, prepared: &Prepared) -> Result<Started, Refusal> {
+        let Prepared { order, request, claims, id } = prepared;
         let mut event = NewEvent::new(EventType::EXECUTION_STARTED, id);
         event.payload.claims.clone_from(claims);
+        let limits = canonical::from_serialize(&order.limits).map_err(internal)?;
         let event = event
-            .claim("limits", limits_value(order)?)
-            .claim("confinement_sha256", order.compiled.confinement_hash.to_hex());
-        let mut ack = self.append(Transaction::new(tenant.clone()).event(event)).await?;
+            .claim("limits", limits)
+            .claim("policy", order.policy_name.as_str())
+            .claim("confinement_sha256", order.compiled.confinement_hash);
+        let keep = StateOp::Set { key: key(REQUESTS, id)?, value: request.clone() };
+        let mut ack = self.append(Transaction::new(tenant.clone()).event(event).op(keep)).await?;
         ack.take_started(id).ok_or_else(|| Refusal::new(Code::Internal, "no receipt came with a durable start"))
     }
 
@@ -57,28 +72,112 @@ impl Node {
     ///
     /// # Errors
     /// A refusal: it is not recorded, so the result must not be told.
-    pub async fn record_end(&self, started: Started, result: &mut ExecutionResult) -> Result<(), Refusal> {
+    pub async fn record_end(
+        &self,
+        started: Started,
+        result: &mut ExecutionResult,
+        mut stored: Vec<Stored>,
+    ) -> Result<(), Refusal> {
         let started_event = started.event_id();
-        let because = remand_model::event::Cause::Event(started_event);
+        let because = Cause::Event(started_event);
         let subject = started.execution();
         let usage = canonical::from_serialize(&result.usage).map_err(internal)?;
         let usage = NewEvent::new(EventType::RESOURCE_USAGE_RECORDED, subject).observe("usage", usage).because(because);
         let ended = ended_event(result)?.because(because);
-        let transaction = Transaction::new(started.tenant().clone()).event(usage).event(ended);
+        let mut transaction = Transaction::new(started.tenant().clone()).event(usage).event(ended);
+        let value = self.kept_value(started.tenant(), result, &mut stored)?;
+        transaction = transaction.op(StateOp::Set { key: key(RESULTS, subject)?, value });
+        transaction.ops.extend(stored.iter().flat_map(|blob| blob.keep_ops(limits::TENANT_BLOB_BYTES_MAX)));
         let ack = self.append(transaction).await?;
+        drop(stored);
         let completed_event = ack.events.last().map_or(started_event, |receipt| receipt.event_id);
-        let (tree_size, root_hash) = (ack.tree_size, ack.root.to_hex());
+        let (tree_size, root_hash) = (Some(ack.tree_size), Some(ack.root.to_hex()));
         result.record = Some(RecordReference { started_event, completed_event, tree_size, root_hash });
         Ok(())
+    }
+
+    /// A result as it is kept: itself, or the digest of a blob where it is long.
+    fn kept_value(
+        &self,
+        tenant: &TenantId,
+        result: &ExecutionResult,
+        stored: &mut Vec<Stored>,
+    ) -> Result<Vec<u8>, Refusal> {
+        let bytes = canonical::to_bytes(&canonical::from_serialize(result).map_err(internal)?);
+        if bytes.len() <= limits::RESULT_BYTES_INLINE {
+            return Ok(bytes);
+        }
+        let blob = self.workshop.blobs.put(tenant, &bytes, limits::DOCUMENT_BYTES_MAX).map_err(internal)?;
+        let digest = blob.digest().to_hex();
+        stored.push(blob);
+        Ok(digest.into_bytes())
+    }
+}
+
+/// A blob of the tenant, whole and checked.
+///
+/// # Errors
+/// A refusal where it is missing, damaged or too long.
+pub fn blob(node: &Node, tenant: &TenantId, digest: &Digest) -> Result<Vec<u8>, Refusal> {
+    if *digest == Digest::of(b"") {
+        return Ok(Vec::new());
+    }
+    let read = node.workshop.blobs.read(tenant, digest, limits::TENANT_BLOB_BYTES_MAX);
+    read.map_err(|error| match error {
+        BlobError::Missing { .. } => Refusal::new(Code::NotFound, error.to_string()),
+        other => internal(other),
+    })
+}
+
+/// The result of an execution that has ended, or nothing where none is recorded.
+///
+/// # Errors
+/// A refusal where the record cannot be read.
+pub fn kept_result(node: &Node, tenant: &TenantId, id: &ExecutionId) -> Result<Option<ExecutionResult>, Refusal> {
+    let Some(mut bytes) = node.ledger.state(tenant, &key(RESULTS, id)?).map_err(internal)? else { return Ok(None) };
+    if let Some(digest) = std::str::from_utf8(&bytes).ok().and_then(|text| text.parse().ok()) {
+        bytes = blob(node, tenant, &digest)?;
+    }
+    let mut result: ExecutionResult = serde_json::from_slice(&bytes).map_err(internal)?;
+    result.record = place(node, tenant, id)?;
+    Ok(Some(result))
+}
+
+/// The request of an execution, as it was kept.
+///
+/// # Errors
+/// A refusal where it cannot be read.
+pub fn kept_request(node: &Node, tenant: &TenantId, id: &ExecutionId) -> Result<Option<RunRequest>, Refusal> {
+    let bytes = node.ledger.state(tenant, &key(REQUESTS, id)?).map_err(internal)?;
+    bytes.map(|bytes| serde_json::from_slice(&bytes).map_err(internal)).transpose()
+}
+
+/// Where an execution's events are in the chain.
+fn place(node: &Node, tenant: &TenantId, id: &ExecutionId) -> Result<Option<RecordReference>, Refusal> {
+    let filter = Filter { subject: Some(id.into()), ..Filter::default() };
+    let events = node.ledger.query(tenant, &filter).map_err(internal)?;
+    let of = |kind: EventType| events.iter().find(|event| event.event_type == kind).map(|event| event.event_id);
+    let ends = events.iter().find(|event| event.event_type.phase() == Phase::Ends).map(|event| event.event_id);
+    let (Some(started_event), Some(completed_event)) = (of(EventType::EXECUTION_STARTED), ends) else {
+        return Ok(None);
+    };
+    Ok(Some(RecordReference { started_event, completed_event, tree_size: None, root_hash: None }))
+}
+
+/// The kind of a recorded cause.
+#[must_use]
+pub fn kind_of(cause: &Value) -> Option<String> {
+    match cause {
+        Value::Object(members) => match members.get("kind") {
+            Some(Value::Text(kind)) => Some(kind.clone()),
+            _ => None,
+        },
+        _ => None,
     }
 }
 
 fn internal(error: impl std::fmt::Display) -> Refusal {
     Refusal::new(Code::Internal, error.to_string())
-}
-
-fn limits_value(order: &Order) -> Result<Value, Refusal> {
-    canonical::from_serialize(&order.limits).map_err(|error| Refusal::new(Code::Malformed, error.to_string()))
 }
 
 /// The claims of an end: why, and digests of what came out. The enforced set, times and numbers of namespaces are what was
@@ -90,9 +189,10 @@ fn ended_event(result: &ExecutionResult) -> Result<NewEvent, Refusal> {
     Ok(NewEvent::new(EventType::EXECUTION_COMPLETED, &result.execution_id)
         .claim("cause", cause)
         .claim("exit_code", result.exit_code)
-        .claim("stdout_sha256", result.outputs.stdout.sha256.to_hex())
-        .claim("stderr_sha256", result.outputs.stderr.sha256.to_hex())
-        .claim("files_sha256", canonical::hash(&files).to_hex())
+        .claim("input_sha256", result.input.sha256)
+        .claim("stdout_sha256", result.outputs.stdout.sha256)
+        .claim("stderr_sha256", result.outputs.stderr.sha256)
+        .claim("files_sha256", canonical::hash(&files))
         .claim("files", u32::try_from(result.outputs.files.len()).unwrap_or(u32::MAX))
         .observe("enforced", enforced))
 }

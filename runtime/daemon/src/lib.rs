@@ -4,7 +4,7 @@
 //! jobs send. Every bound is in [`limits`].
 #![forbid(unsafe_code)]
 
-pub mod attend;
+mod attend;
 pub mod boot;
 pub mod capture;
 pub mod commands;

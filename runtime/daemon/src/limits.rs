@@ -37,3 +37,11 @@ pub const EXECUTIONS_MAX: usize = 1024;
 pub const IDLE_WAIT: Duration = Duration::from_millis(200);
 /// With `--until-idle`: how long the first client may take.
 pub const FIRST_WAIT: Duration = Duration::from_secs(10);
+/// Bytes of standard input that are kept for a replay; more are hashed only.
+pub const INPUT_BYTES_KEPT: u64 = 64 << 20;
+/// Bytes of a result that stand in the state itself; a longer one is a blob.
+pub const RESULT_BYTES_INLINE: usize = 256 << 10;
+/// Bytes of a result, a request or another document that is read back whole.
+pub const DOCUMENT_BYTES_MAX: u64 = 64 << 20;
+/// Bytes of all blobs of one tenant, where no quota says less.
+pub const TENANT_BLOB_BYTES_MAX: u64 = 1 << 40;

@@ -146,6 +146,12 @@ impl Node {
         self.table().len()
     }
 
+    /// Beginnings of the names of the cells of executions that run.
+    #[must_use]
+    pub fn claimed(&self) -> Vec<String> {
+        self.table().keys().map(|(_, id)| id.as_str()[5..21].to_owned()).collect()
+    }
+
     /// Ends every execution.
     pub fn cancel_all(&self) {
         self.table().values().for_each(|execution| execution.cancel.notify_one());

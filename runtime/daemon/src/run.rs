@@ -15,14 +15,16 @@ use crate::capture::{Piece, Which};
 use crate::commands;
 use crate::conversation::{Call, Reply};
 use crate::execution::{Input, Ticket};
-use crate::limits;
 use crate::node::Node;
 use crate::order::{Order, OrderError};
+use crate::{journal, limits};
 
 /// An order that may be carried out, with the id that its claims give it.
 pub struct Prepared {
     /// The order.
     pub order: Order,
+    /// The request, as it is kept.
+    pub request: Vec<u8>,
     /// The claims.
     pub claims: Object,
     /// The id.
@@ -39,9 +41,10 @@ pub fn prepare(node: &Node, tenant: &TenantId, request: &RunRequest) -> Result<P
         OrderError::Policy(error) => Refusal::new(Code::ContractInvalid, error.to_string()),
         OrderError::Request(detail) => Refusal::new(Code::ContractInvalid, detail),
     })?;
-    let claims = crate::journal::claims(tenant, request, &order)?;
-    let id = crate::journal::execution_id(&claims);
-    Ok(Prepared { order, claims, id })
+    let request = journal::request_bytes(request)?;
+    let claims = journal::claims(tenant, &request, &order);
+    let id = journal::execution_id(&claims);
+    Ok(Prepared { order, request, claims, id })
 }
 
 /// Bounds that the codec of the wall would refuse later, with a better word.
@@ -84,6 +87,9 @@ pub async fn run(node: &Node, call: &mut Call, reply: &Reply) -> Result<(), Refu
         let detail = format!("{} executions run; that is the most", limits::EXECUTIONS_MAX);
         return Err(Refusal::new(Code::QueueFull, detail).retry_after(1000));
     }
+    if let Some(kept) = journal::kept_result(node, &tenant, &prepared.id)? {
+        return answer_from_record(node, &tenant, &kept, &request, reply).await;
+    }
     let execution = node
         .enter(&tenant, &prepared.id)
         .map_err(|_running| Refusal::new(Code::Conflict, format!("{} runs already", prepared.id)))?;
@@ -106,11 +112,50 @@ pub async fn run(node: &Node, call: &mut Call, reply: &Reply) -> Result<(), Refu
     let result = outcome.and_then(|outcome| outcome).inspect_err(|_| node.leave(&tenant, &id, None))?;
     shown.map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
     node.leave(&tenant, &id, Some(Arc::new(result.clone())));
-    reply.answer(&result).await;
-    if request.want_files {
-        send_files(node, &result, reply).await?;
+    conclude(node, &tenant, &result, request.want_files, reply).await
+}
+
+async fn conclude(
+    node: &Node,
+    tenant: &TenantId,
+    result: &ExecutionResult,
+    want_files: bool,
+    reply: &Reply,
+) -> Result<(), Refusal> {
+    reply.answer(result).await;
+    if want_files && let Some(pack) = &result.outputs.pack_sha256 {
+        let pack = pack.parse().map_err(|_| Refusal::new(Code::Internal, "the pack's digest"))?;
+        let bytes = journal::blob(node, tenant, &pack)?;
+        let mut rest = bytes.as_slice();
+        for file in &result.outputs.files {
+            let size = usize::try_from(file.bytes).unwrap_or(usize::MAX);
+            let Some((own, next)) = rest.split_at_checked(size) else {
+                return Err(Refusal::new(Code::Internal, "the pack of output files is too short"));
+            };
+            if !reply.stream(Command::Data, own).await {
+                return Ok(());
+            }
+            rest = next;
+        }
     }
     Ok(())
+}
+
+/// The same request again is the same execution: its record answers, and nothing runs.
+async fn answer_from_record(
+    node: &Node,
+    tenant: &TenantId,
+    kept: &ExecutionResult,
+    request: &RunRequest,
+    reply: &Reply,
+) -> Result<(), Refusal> {
+    reply.send(Command::Event, accepted(&kept.execution_id)).await;
+    for (command, stream) in [(Command::Stdout, &kept.outputs.stdout), (Command::Stderr, &kept.outputs.stderr)] {
+        if stream.bytes > 0 {
+            reply.stream(command, &journal::blob(node, tenant, &stream.sha256)?).await;
+        }
+    }
+    conclude(node, tenant, kept, request.want_files, reply).await
 }
 
 fn accepted(id: &ExecutionId) -> Vec<u8> {
@@ -119,9 +164,9 @@ fn accepted(id: &ExecutionId) -> Vec<u8> {
 
 /// Records, executes, records. A task of its own: a client that goes away cannot leave it half done.
 async fn execute(node: Node, prepared: Prepared, ticket: Ticket) -> Result<ExecutionResult, Refusal> {
-    let started = node.record_start(&ticket.tenant, &prepared.id, &prepared.claims, &prepared.order).await?;
-    let mut result = node.workshop.execute(&prepared.order, ticket).await;
-    node.record_end(started, &mut result).await?;
+    let started = node.record_start(&ticket.tenant, &prepared).await?;
+    let (mut result, stored) = node.workshop.execute(&prepared.order, ticket, &started).await;
+    node.record_end(started, &mut result, stored).await?;
     Ok(result)
 }
 
@@ -198,15 +243,4 @@ async fn pass_on(frame: Frame, input: &mut Option<mpsc::Sender<Input>>, cancel: 
     {
         *input = None;
     }
-}
-
-async fn send_files(node: &Node, result: &ExecutionResult, reply: &Reply) -> Result<(), Refusal> {
-    for file in &result.outputs.files {
-        let path = node.workshop.blobs.join(file.sha256.to_hex());
-        let bytes = std::fs::read(&path).map_err(|error| Refusal::new(Code::Internal, format!("blob: {error}")))?;
-        if !reply.stream(Command::Data, &bytes).await {
-            return Ok(());
-        }
-    }
-    Ok(())
 }

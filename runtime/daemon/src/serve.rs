@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use remand_ledger::Ledger;
+use remand_ledger::blob::BlobStore;
 use remand_policy::Library;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -24,6 +25,9 @@ pub enum ServeError {
     /// The ledger.
     #[error("the ledger cannot be opened: {0}")]
     Ledger(#[from] remand_ledger::store::OpenError),
+    /// The blobs.
+    #[error("the blobs cannot be opened: {0}")]
+    Blobs(#[from] remand_ledger::store::StoreError),
     /// The runtime's own descriptors.
     #[error("cannot serve: {0}")]
     Io(#[from] std::io::Error),
@@ -43,8 +47,7 @@ pub async fn serve(booted: Booted, ready: impl FnOnce()) -> Result<(), ServeErro
         spawners: Arc::new(Spawners::new(spawners)?),
         tree,
         slots: Slots::new(config.ids_first, config.ids_cells),
-        scratch: config.state("scratch"),
-        blobs: config.state("blobs"),
+        blobs: BlobStore::open(&config.state("blobs"), ledger.clone())?,
         backend,
         housed: Arc::default(),
         counter: Arc::new(AtomicU64::new(0)),

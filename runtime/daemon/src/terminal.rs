@@ -9,8 +9,9 @@ use std::task::{Context, Poll, ready};
 use rustix::termios::Winsize;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
+use crate::capture::{Intake, Taken};
 use crate::execution::Input;
 
 /// What a terminal takes as the end of input (Ctrl-D).
@@ -30,19 +31,36 @@ impl Terminal {
         Ok(Self(Arc::new(crate::ready::register(master)?)))
     }
 
-    /// Writes what the client sends until it ends or the terminal is gone.
-    pub async fn feed(self, mut input: mpsc::Receiver<Input>) {
-        while let Some(piece) = input.recv().await {
+    /// Writes what the client sends until it ends or the terminal is gone; what was sent is hashed and kept.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn feed(
+        self,
+        mut input: mpsc::Receiver<Input>,
+        mut intake: Intake,
+        closing: Arc<Notify>,
+    ) -> io::Result<Taken> {
+        loop {
+            let piece = tokio::select! {
+                piece = input.recv() => piece,
+                () = closing.notified() => None,
+            };
             let written = match piece {
-                Input::Bytes(bytes) => self.write(&bytes).await,
-                Input::End => self.write(&[END_OF_INPUT]).await,
-                Input::Window(rows, columns) => self.resize(rows, columns),
+                Some(Input::Bytes(bytes)) => {
+                    intake.take(&bytes).map_err(io::Error::other)?;
+                    self.write(&bytes).await
+                }
+                Some(Input::End) => self.write(&[END_OF_INPUT]).await,
+                Some(Input::Window(rows, columns)) => self.resize(rows, columns),
+                None => break,
             };
             if let Err(error) = written {
                 tracing::debug!(%error, "a terminal takes no more input");
-                return;
+                break;
             }
         }
+        intake.finish().map_err(io::Error::other)
     }
 
     fn resize(&self, rows: u16, columns: u16) -> io::Result<()> {

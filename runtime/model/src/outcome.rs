@@ -162,6 +162,19 @@ pub struct OutputFile {
     pub sha256: Digest,
 }
 
+/// What went in on standard input.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InputRecord {
+    /// Digest of the bytes.
+    #[schemars(with = "String")]
+    pub sha256: Digest,
+    /// How many.
+    pub bytes: u64,
+    /// Whether they are kept, so that the execution can be replayed.
+    pub kept: bool,
+}
+
 /// Everything that came out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -172,6 +185,8 @@ pub struct Outputs {
     pub stderr: Stream,
     /// Files from `/out`, by path.
     pub files: Vec<OutputFile>,
+    /// Digest of the one blob that holds the files' bytes, one after the other; nothing where there are none.
+    pub pack_sha256: Option<String>,
     /// How many files were left out, by reason.
     pub omitted: BTreeMap<String, u64>,
     /// Whether the files were collected at all; not after a hard kill.
@@ -233,6 +248,8 @@ pub struct ExecutionResult {
     pub exit_code: u8,
     /// What was used.
     pub usage: Usage,
+    /// What went in.
+    pub input: InputRecord,
     /// What came out.
     pub outputs: Outputs,
     /// The walls that stood.
@@ -253,10 +270,18 @@ pub struct RecordReference {
     pub started_event: u64,
     /// Number of the event that says it has ended.
     pub completed_event: u64,
-    /// Size of the chain after that event.
-    pub tree_size: u64,
-    /// Root of the chain after that event.
-    pub root_hash: String,
+    /// Size of the chain when that event had become durable; nothing where the record is read later.
+    pub tree_size: Option<u64>,
+    /// Root of the chain of that size.
+    pub root_hash: Option<String>,
+}
+
+impl InputRecord {
+    /// Nothing went in.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { sha256: Digest::of(b""), bytes: 0, kept: true }
+    }
 }
 
 impl Outputs {
@@ -264,7 +289,14 @@ impl Outputs {
     #[must_use]
     pub fn none() -> Self {
         let empty = Stream { sha256: Digest::of(b""), bytes: 0, truncated: false };
-        Self { stdout: empty.clone(), stderr: empty, files: Vec::new(), omitted: BTreeMap::new(), collected: false }
+        Self {
+            stdout: empty.clone(),
+            stderr: empty,
+            files: Vec::new(),
+            pack_sha256: None,
+            omitted: BTreeMap::new(),
+            collected: false,
+        }
     }
 }
 

@@ -1,6 +1,10 @@
 //! Which action a command is, and what carries it out.
 
+mod execution;
+mod node;
+
 use remand_authority::table::Action;
+use remand_model::TenantId;
 use remand_model::canonical::Value;
 use remand_model::envelope::Command;
 use remand_model::refusal::{Code, Refusal};
@@ -21,30 +25,23 @@ fn what(payload: &Value) -> &str {
     }
 }
 
-/// The action that a command with this payload is.
+/// The action that a command with this payload is. Each group of commands says so itself.
 ///
 /// # Errors
 /// [`Code::CommandUnknown`] where there is none.
 pub fn action(command: Command, payload: &Value) -> Result<Action, Refusal> {
     use Action as A;
-    Ok(match (command, what(payload)) {
-        (Command::Hello, _) => A::Handshake,
-        (Command::Attach, _) => A::Attach,
-        (Command::Renew, _) => A::RenewLease,
-        (Command::Detach, _) => A::Detach,
-        (Command::Ping, _) => A::Ping,
-        (Command::Run | Command::Submit, _) => A::ExecutionSubmit,
-        (Command::Status, _) => A::ExecutionStatus,
-        (Command::Wait, _) => A::ExecutionWait,
-        (Command::Logs, _) => A::ExecutionLogs,
-        (Command::Kill, _) => A::ExecutionKill,
-        (Command::List, _) => A::ExecutionList,
-        (Command::Node | Command::Nodes, _) => A::NodeList,
-        (other, what) => {
-            let detail = format!("{} {what}", other.name());
-            return Err(Refusal::new(Code::CommandUnknown, detail));
-        }
-    })
+    let what = what(payload);
+    let found = match command {
+        Command::Hello => Some(A::Handshake),
+        Command::Attach => Some(A::Attach),
+        Command::Renew => Some(A::RenewLease),
+        Command::Detach => Some(A::Detach),
+        Command::Ping => Some(A::Ping),
+        Command::Run | Command::Submit => Some(A::ExecutionSubmit),
+        other => execution::action(other).or_else(|| node::action(other, what)),
+    };
+    found.ok_or_else(|| Refusal::new(Code::CommandUnknown, format!("{} {what}", command.name())))
 }
 
 /// Reads a payload as what a command takes.
@@ -62,11 +59,19 @@ pub fn read<T: DeserializeOwned>(payload: &Value) -> Result<T, Refusal> {
 /// The refusal that the client gets.
 pub async fn carry_out(node: &Node, call: &mut Call, reply: &Reply) -> Result<(), Refusal> {
     match call.header.command {
-        Command::Run => run::run(node, call, reply).await,
-        Command::Node | Command::Nodes => {
-            reply.answer(&serde_json::json!({"nodes": [{"node_id": node.config.arguments.node_id}]})).await;
-            Ok(())
+        Command::Run | Command::Submit => run::run(node, call, reply).await,
+        Command::Status | Command::Wait | Command::Logs | Command::Kill | Command::List => {
+            execution::carry_out(node, call, reply).await
         }
+        Command::Node | Command::Nodes | Command::Sweep => node::carry_out(node, call, reply).await,
         other => Err(Refusal::new(Code::CommandUnknown, other.name())),
     }
+}
+
+/// The tenant that a call is attached to.
+///
+/// # Errors
+/// [`Code::AttachRequired`].
+pub fn tenant(call: &Call) -> Result<TenantId, Refusal> {
+    call.tenant.clone().ok_or_else(|| Refusal::new(Code::AttachRequired, call.header.command.name()))
 }

@@ -1,0 +1,49 @@
+//! The node itself: who it is, and what earlier lives left behind.
+
+use remand_authority::table::Action;
+use remand_model::PROTOCOL_VERSION;
+use remand_model::envelope::Command;
+use remand_model::refusal::{Code, Refusal};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::conversation::{Call, Reply};
+use crate::node::Node;
+
+pub fn action(command: Command, _what: &str) -> Option<Action> {
+    match command {
+        Command::Node | Command::Nodes => Some(Action::NodeList),
+        Command::Sweep => Some(Action::NodeDrain),
+        _ => None,
+    }
+}
+
+#[derive(Deserialize)]
+struct Sweep {
+    #[serde(default)]
+    dry_run: bool,
+}
+
+pub async fn carry_out(node: &Node, call: &mut Call, reply: &Reply) -> Result<(), Refusal> {
+    match call.header.command {
+        Command::Sweep => {
+            let wanted: Sweep = super::read(&call.payload)?;
+            reply.answer(&sweep(node, wanted.dry_run)?).await;
+        }
+        _ => {
+            let it = json!({"node_id": node.config.arguments.node_id, "executions": node.running_count()});
+            reply.answer(&json!({"protocol_version": PROTOCOL_VERSION, "nodes": [it]})).await;
+        }
+    }
+    Ok(())
+}
+
+/// Cells that no running execution claims.
+fn sweep(node: &Node, dry_run: bool) -> Result<serde_json::Value, Refusal> {
+    let internal = |error: &dyn std::fmt::Display| Refusal::new(Code::Internal, error.to_string());
+    let claimed = node.claimed();
+    let keep = |cell: &str| claimed.iter().any(|prefix| cell.starts_with(prefix));
+    let cells = node.workshop.tree.sweep(&keep, dry_run).map_err(|error| internal(&error))?;
+    let cells = serde_json::to_value(&cells).map_err(|error| internal(&error))?;
+    Ok(json!({"protocol_version": PROTOCOL_VERSION, "dry_run": dry_run, "cells": cells}))
+}
