@@ -50,10 +50,10 @@ impl Ack {
 /// }
 /// ```
 /// nor can it be used twice:
-/// ```compile_fail,E0599
-/// fn twice(receipt: &remand_ledger::store::Started) -> remand_ledger::store::Started {
-///     receipt.to_owned().clone();
-///     Clone::clone(receipt).execution()
+/// ```compile_fail,E0382
+/// fn twice(receipt: remand_ledger::store::Started) {
+///     drop(receipt);
+///     drop(receipt);
 /// }
 /// ```
 #[derive(Debug, PartialEq, Eq)]
