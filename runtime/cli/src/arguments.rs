@@ -3,8 +3,10 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser};
 use remand_model::{RequestId, TenantId};
+
+use crate::verbs::{Format, Verb};
 
 /// The largest seed that a canonical document can carry.
 const SEED_MAX: u64 = (1 << 53) - 1;
@@ -38,12 +40,9 @@ pub(crate) struct Global {
     /// File that holds the token; refused where others can read it
     #[arg(long, global = true, value_name = "F", env = "REMAND_TOKEN_FILE", hide_env_values = true)]
     pub(crate) token_file: Option<PathBuf>,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Verb {
-    /// Run a program in a box and stream what it prints
-    Run(Box<RunArguments>),
+    /// How answers are printed
+    #[arg(short = 'o', long = "output", global = true, value_name = "FORMAT", default_value = "table")]
+    pub(crate) format: Format,
 }
 
 #[derive(Debug, Args)]
@@ -161,3 +160,7 @@ impl LimitArguments {
         all.into_iter().filter_map(|(key, value)| value.as_deref().map(|value| (key, value)))
     }
 }
+
+#[cfg(test)]
+#[path = "arguments_tests.rs"]
+mod tests;

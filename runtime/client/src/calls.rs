@@ -16,17 +16,14 @@ use crate::wire::Deadline;
 use crate::{Client, ClientError, FileSink};
 
 /// What the payload's `what` says where nothing changes.
-const LOOKS: [&str; 14] = [
-    "list", "show", "get", "check", "status", "log", "query", "verify", "export", "proof", "root", "fsck", "hash",
-    "has",
-];
+const LOOKS: [&str; 7] = ["list", "show", "get", "check", "validate", "hash", "query"];
 
 /// Whether a request of this command means an effect.
 pub(crate) fn arming(command: Command, payload: &Value) -> Arming {
     let looks = payload["what"].as_str().is_some_and(|what| LOOKS.contains(&what));
     match command {
         Command::Run | Command::Submit | Command::Kill | Command::Replay | Command::Sweep => Arming::Armed,
-        Command::Audit | Command::Tenant | Command::Quota | Command::Token | Command::Domain if !looks => Arming::Armed,
+        Command::Tenant | Command::Quota | Command::Token | Command::Domain if !looks => Arming::Armed,
         Command::Contract | Command::Plan | Command::State | Command::Blob if !looks => Arming::Armed,
         _ => Arming::Safe,
     }

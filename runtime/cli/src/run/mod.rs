@@ -10,56 +10,80 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 
-use remand_client::{ClientError, RunEnd};
+use remand_client::{Client, ClientError, RunEnd};
 use remand_model::outcome::ExecutionResult;
+use remand_model::run::RunRequest;
 use rustix::stdio::stdin;
 
-use crate::arguments::{Global, RunArguments};
-use crate::connect;
+use crate::arguments::{Global, RunArguments, WhatArguments};
 use crate::failure::{Failure, say};
 use crate::out::OutFolder;
 use crate::signals::Signals;
-use crate::terminal;
-use sink::{Console, Streams};
+use crate::verbs::Format;
+use crate::{connect, output, policies, terminal};
+pub(crate) use report::lines as report;
+pub(crate) use sink::{Console, Streams};
+
+/// A request whose image was looked at and is still to be sent.
+pub(crate) struct Prepared {
+    pub(crate) request: RunRequest,
+    image: Option<image::Image>,
+}
+
+impl Prepared {
+    pub(crate) fn of(arguments: &WhatArguments) -> Result<Self, Failure> {
+        let request = request::request(arguments)?;
+        policies::try_settings(&request.policy, request.policy_text.as_deref(), &request.settings)?;
+        let image = arguments.image.as_deref().map(image::Image::open).transpose()?;
+        Ok(Self { request, image })
+    }
+
+    pub(crate) fn send_image(&mut self, client: &mut Client) -> Result<(), Failure> {
+        if let Some(image) = self.image.take() {
+            self.request.root = image.upload(client)?;
+        }
+        Ok(())
+    }
+}
 
 /// Runs and returns the exit code. Whatever can be refused here is refused before anything is started.
 pub(crate) fn run(global: &Global, arguments: &RunArguments) -> Result<u8, Failure> {
-    let mut request = request::request(&arguments.what)?;
+    let mut prepared = Prepared::of(&arguments.what)?;
+    let request = &mut prepared.request;
     request.terminal = arguments.tty;
     if arguments.tty && terminal::is_input() {
         request.environment.entry("TERM".into()).or_insert_with(request::terminal_name);
     }
     request.stdin = !terminal::is_input() || arguments.tty || arguments.interactive;
     request.want_files = arguments.out.is_some();
-    let image = arguments.what.image.as_deref().map(image::Image::open).transpose()?;
     let out = arguments.out.as_deref().filter(|_| !arguments.dry_run).map(OutFolder::open).transpose()?;
     let file = arguments.result_file.as_deref().map(ResultFile::open).transpose()?;
 
     let mut client = connect::attached(global)?;
-    if let Some(image) = image {
-        request.root = image.upload(&mut client)?;
-    }
+    prepared.send_image(&mut client)?;
+    let request = prepared.request;
+    let json = arguments.json || global.format != Format::Table;
     if arguments.dry_run {
-        let plan = client.plan_run(&request).map_err(|error| refused(error, arguments.json))?;
-        return plan::print(&plan, arguments.json).map(|()| 0);
+        let plan = client.plan_run(&request).map_err(|error| refused(error, json))?;
+        return plan::print(&plan, json).map(|()| 0);
     }
     let signals = Signals::catch(!arguments.tty).map_err(Failure::system("catch signals"))?;
-    let streams = if arguments.json { Streams::AllToStderr } else { Streams::AsTheyAre };
-    let mut console = Console::new(signals, streams, out, arguments.tty, !arguments.quiet && !arguments.json);
+    let streams = if json { Streams::AllToStderr } else { Streams::AsTheyAre };
+    let mut console = Console::new(signals, streams, out, arguments.tty, !arguments.quiet && !json);
     let end = client.run(&request, Some(stdin()), &mut console);
     drop(console);
-    finish(end.map_err(|error| refused(error, arguments.json))?, file, arguments)
+    finish(end.map_err(|error| refused(error, json))?, file, json)
 }
 
-fn finish(end: RunEnd, file: Option<ResultFile>, arguments: &RunArguments) -> Result<u8, Failure> {
+fn finish(end: RunEnd, file: Option<ResultFile>, json: bool) -> Result<u8, Failure> {
     let result = end.result;
     if let Some(file) = file {
         file.write(&result)?;
     }
-    if arguments.json {
-        print_json(&result)?;
+    if json {
+        output::put_json(&result)?;
     } else {
-        report::lines(&result).iter().for_each(|line| say(line));
+        report(&result).iter().for_each(|line| say(line));
     }
     match end.local_error {
         // The execution was cancelled because of a signal; its own exit code says so.
@@ -73,14 +97,9 @@ fn finish(end: RunEnd, file: Option<ResultFile>, arguments: &RunArguments) -> Re
 fn refused(error: ClientError, json: bool) -> Failure {
     if let (ClientError::Refused(refusal), true) = (&error, json) {
         // A script that reads stdout finds nothing where it is gone; the line on stderr and the exit code remain.
-        print_json(refusal.as_ref()).unwrap_or(());
+        output::put_json(refusal.as_ref()).unwrap_or(());
     }
     error.into()
-}
-
-fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
-    let line = serde_json::to_string(value).map_err(io::Error::other).map_err(Failure::system("write JSON"))?;
-    writeln!(io::stdout(), "{line}").map_err(Failure::system("print the result"))
 }
 
 /// Opened before anything starts, so that an execution never runs whose result nobody can get.

@@ -1,17 +1,16 @@
 //! What `--dry-run` prints.
 
-use std::io::{self, Write};
-
 use remand_model::run::RunPlan;
 
 use crate::failure::Failure;
+use crate::output;
 use crate::text::printable;
 
 pub(crate) fn print(plan: &RunPlan, json: bool) -> Result<(), Failure> {
     if json {
-        return super::print_json(plan);
+        return output::put_json(plan);
     }
-    io::stdout().write_all(text(plan).as_bytes()).map_err(Failure::system("print the plan"))
+    output::put(&text(plan))
 }
 
 fn text(plan: &RunPlan) -> String {

@@ -7,7 +7,7 @@ use std::os::fd::BorrowedFd;
 
 use remand_client::{Control, FileSink, RunSink};
 use remand_model::ExecutionId;
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::stdio::{stderr, stdout};
 
@@ -18,6 +18,9 @@ use crate::terminal::{self, Raw};
 
 /// A pipe that is ready takes this many bytes without blocking (`PIPE_BUF`, pipe(7)).
 const WRITE_BYTES: usize = 4096;
+
+/// After a cancel, output that nobody takes for so long is dropped.
+const LAST_WORDS_WAIT: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
 /// Where the program's streams go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +45,10 @@ impl Console {
         Self { signals, streams, out, wants_raw: tty, raw: None, says_id }
     }
 
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.signals.is_cancelled()
+    }
+
     fn write(&self, fd: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             if !self.wait_for(fd)? {
@@ -60,7 +67,9 @@ impl Console {
     fn wait_for(&self, fd: BorrowedFd<'_>) -> io::Result<bool> {
         let mut polled =
             [PollFd::from_borrowed_fd(fd, PollFlags::OUT), PollFd::from_borrowed_fd(self.signals.fd(), PollFlags::IN)];
-        match poll(&mut polled, None) {
+        let wait = self.signals.is_cancelled().then_some(&LAST_WORDS_WAIT);
+        match poll(&mut polled, wait) {
+            Ok(0) => return Err(io::ErrorKind::Interrupted.into()),
             Ok(_) => {}
             Err(Errno::INTR) => return Ok(false),
             Err(error) => return Err(error.into()),

@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 
 use remand_client::Client;
 use remand_model::envelope::{Command, Frame, HEADER_BYTES, Header};
-use remand_model::outcome::{Cause, Enforced, ExecutionResult, OutputFile, Outputs, Usage};
+use remand_model::outcome::{Cause, Enforced, ExecutionResult, InputRecord, OutputFile, Outputs, Usage};
 use remand_model::refusal::{Code, Refusal};
 use remand_model::run::RunRequest;
 use remand_model::{Digest, ExecutionId, PROTOCOL_VERSION, canonical};
@@ -113,6 +113,7 @@ pub fn result(files: &[(&str, &[u8])]) -> ExecutionResult {
         limits_hit: Vec::new(),
         exit_code: 3,
         usage: Usage::default(),
+        input: InputRecord { sha256: Digest::of(b""), bytes: 0, kept: true },
         outputs: Outputs { files: files.iter().map(file).collect(), collected: true, ..Outputs::none() },
         enforced: Enforced::default(),
         timing_us: [].into(),
