@@ -328,7 +328,9 @@ fn ended(status: u32) -> Cause {
     const SIGSYS: u8 = 31;
     match (status & 0x7f) as u8 {
         0 => Cause::Exited { code: (status >> 8) as u8 },
-        SIGSYS => Cause::Seccomp { syscall: "a call of a foreign ABI (i386 or x32)".into() },
+        SIGSYS => Cause::Seccomp {
+            syscall: "not named: a foreign ABI's (i386, x32), or SIGSYS sent by the program itself".into(),
+        },
         signal => Cause::Signaled { signal },
     }
 }

@@ -68,7 +68,26 @@ fn check(request: &RunRequest) -> Result<(), Refusal> {
     if !volumes.all(|volume| plain(&volume.source) && plain(&volume.target) && volume.target != "/") {
         return invalid("a volume's paths are not absolute paths without . and ..");
     }
-    Ok(())
+    match request.volumes.iter().find_map(|volume| misplaced(&volume.target)) {
+        Some(why) => invalid(&why),
+        None => Ok(()),
+    }
+}
+
+/// Why nothing of the caller's can be shown at this place, or nothing.
+fn misplaced(target: &str) -> Option<String> {
+    const OWN: [&str; 6] = ["/proc", "/dev", "/out", "/.scratch", "/sys", "/etc"];
+    const SCRATCH: [&str; 3] = ["/tmp", "/work", "/home/user"];
+    let below = |place: &str| target.strip_prefix(place).is_some_and(|rest| rest.starts_with('/'));
+    let etc = |place: &str| place == "/etc" && below(place);
+    if OWN.iter().any(|place| (target == *place || below(place)) && !etc(place)) {
+        return Some(format!("a volume at {target}: that place is the box's own; choose another one, as /src"));
+    }
+    SCRATCH.iter().find(|place| below(place)).map(|place| {
+        format!(
+            "a volume at {target}: {place} is a fresh writable place; show the volume at {place} itself or elsewhere"
+        )
+    })
 }
 
 /// Runs a program for a client that watches.

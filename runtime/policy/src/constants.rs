@@ -30,6 +30,8 @@ const TABLE: &[(&str, u64)] = &[
     ("CLONE_PTRACE", 0x2000),
     ("CLONE_UNTRACED", 0x0080_0000),
     ("CLONE_PARENT", 0x8000),
+    ("S_ISUID", 0o4000),
+    ("S_ISGID", 0o2000),
     ("PER_LINUX", 0),
     ("PER_QUERY", 0xffff_ffff),
     ("ADDR_NO_RANDOMIZE", 0x0004_0000),

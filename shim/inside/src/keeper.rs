@@ -17,7 +17,7 @@ const KEPT_CAPABILITIES: u64 = 1 << 2 | 1 << 5;
 /// Splits the payload off, waits for the end, kills what is left, reports.
 pub fn keep(cell: Prepared) -> std::result::Result<(), Fault> {
     let (cell, pid, status, signals) = split(cell)?;
-    let Prepared { report, spec, out, terminal } = cell;
+    let Prepared { report, spec, out, terminal, .. } = cell;
     drop(terminal);
     let (report, ()) = report.stage(Stage::Split, give_up())?;
     let (mut report, listener) = handed(report, &status)?;

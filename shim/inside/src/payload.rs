@@ -36,6 +36,7 @@ pub fn become_payload(mut cell: Prepared, status: &OwnedFd) -> ! {
 
 fn run(cell: &mut Prepared, status: &OwnedFd) -> std::result::Result<std::convert::Infallible, (Stage, Errno)> {
     let (spec, report) = (&cell.spec, &mut cell.report);
+    report.set_behind(cell.behind_ns);
     let at = |stage| move |error| (stage, error);
     let (argv, environment) = texts(spec).map_err(at(Stage::Exec))?;
     streams(spec, cell.terminal.as_ref()).map_err(at(Stage::Streams))?;

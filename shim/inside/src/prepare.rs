@@ -35,6 +35,8 @@ pub struct Prepared {
     pub out: OwnedFd,
     /// The payload's terminal, where it has one.
     pub terminal: Option<OwnedFd>,
+    /// What the payload's monotonic clock is behind the host's, in nanoseconds.
+    pub behind_ns: u64,
 }
 
 /// Goes through all stages up to the split.
@@ -52,8 +54,8 @@ pub fn prepare(report: Report) -> std::result::Result<Prepared, Fault> {
     let (mut report, scratch) = report.stage(Stage::Root, file::file_system(out.as_fd()))?;
     report.fact(Fact::ScratchBytes, scratch.blocks * scratch.block_bytes);
     report.fact(Fact::ScratchInodes, scratch.inodes.saturating_sub(OWN_INODES));
-    let (report, ()) = report.stage(Stage::Time, own_time(&spec))?;
-    Ok(Prepared { report, spec, out, terminal: terminal.map(|(_, slave)| slave) })
+    let (report, behind_ns) = report.stage(Stage::Time, own_time(&spec))?;
+    Ok(Prepared { report, spec, out, terminal: terminal.map(|(_, slave)| slave), behind_ns })
 }
 
 fn read_spec() -> Result<SpawnSpec> {
@@ -97,7 +99,8 @@ fn root(spec: &SpawnSpec) -> Result<Places> {
     let size = c_string(format!("mode=755,size={},nr_inodes={inodes}", spec.scratch_bytes))?;
     mount::mount(c"scratch", c"/.scratch", c"tmpfs", QUIET, &size)?;
     let scratch = file::open(c"/.scratch", libc::O_PATH | libc::O_DIRECTORY, 0)?;
-    for (name, target, mode) in PLACES {
+    let taken = |place: &CStr| spec.root.mounts.iter().any(|mount| mount.target == place.to_bytes());
+    for (name, target, mode) in PLACES.into_iter().filter(|(_, target, _)| !taken(target)) {
         file::make_folder(scratch.as_fd(), name, mode)?;
         file::give(scratch.as_fd(), name, spec.user, spec.group)?;
         let source = c_string([b"/.scratch/", name.to_bytes()].concat())?;
@@ -133,14 +136,16 @@ fn terminal(spec: &SpawnSpec) -> Result<(OwnedFd, OwnedFd)> {
 }
 
 /// Children get clocks that start near zero, so that the host's uptime does not show, see time_namespaces(7).
-fn own_time(spec: &SpawnSpec) -> Result<()> {
+/// Answers by how much the monotonic clock is set back, in nanoseconds.
+fn own_time(spec: &SpawnSpec) -> Result<u64> {
     if !spec.own_time {
-        return Ok(());
+        return Ok(0);
     }
     mount::unshare(CLONE_NEWTIME)?;
     let whole = |clock| process::clock_ns(clock) / 1_000_000_000;
     let (monotonic, boot) = (whole(libc::CLOCK_MONOTONIC), whole(libc::CLOCK_BOOTTIME));
     let offsets = format!("monotonic -{monotonic} 0\nboottime -{boot} 0\n");
     let fd = file::open(c"/proc/self/timens_offsets", libc::O_WRONLY, 0)?;
-    file::write_all(fd.as_fd(), offsets.as_bytes())
+    file::write_all(fd.as_fd(), offsets.as_bytes())?;
+    Ok(monotonic * 1_000_000_000)
 }

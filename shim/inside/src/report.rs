@@ -11,6 +11,8 @@ const CONTROL: i32 = 4;
 pub struct Report {
     control: OwnedFd,
     pending: Vec<u8>,
+    /// What the clock of this side is behind the host's, in nanoseconds.
+    behind_ns: u64,
 }
 
 /// A stage that failed: the cell must not run. Holds the way to say so.
@@ -23,7 +25,7 @@ pub struct Fault {
 impl Report {
     /// Takes the control socket over.
     pub fn start() -> Result<Self> {
-        let mut report = Self { control: file::inherited(CONTROL)?, pending: Vec::with_capacity(1024) };
+        let mut report = Self { control: file::inherited(CONTROL)?, pending: Vec::with_capacity(1024), behind_ns: 0 };
         report.done(Stage::Shim);
         Ok(report)
     }
@@ -33,9 +35,14 @@ impl Report {
         self.control.as_fd()
     }
 
+    /// From now on this side's monotonic clock is behind the host's by so much.
+    pub fn set_behind(&mut self, ns: u64) {
+        self.behind_ns = ns;
+    }
+
     /// Notes that a stage is done, now.
     pub fn done(&mut self, stage: Stage) {
-        self.note(Record::Done(stage, process::clock_ns(libc::CLOCK_MONOTONIC)));
+        self.note(Record::Done(stage, process::clock_ns(libc::CLOCK_MONOTONIC) + self.behind_ns));
     }
 
     /// Notes what was read back.

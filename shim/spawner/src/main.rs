@@ -160,7 +160,10 @@ impl Spawner {
         let vetted = vet(spec, &self.estate).map_err(Failure::refused)?;
         let groups = self.groups.of_cell(&vetted.spec().cgroup)?;
         let template_made = self.templates.enter(vetted.spec())?;
-        let cell = cell::make(&vetted, &self.shim, self.templates.proc(), &groups, fds)?;
+        let made = cell::make(&vetted, &self.shim, self.templates.proc(), &groups, fds);
+        let left = self.templates.after(vetted.spec());
+        let cell = made?;
+        left.map_err(|error| Failure::call(Stage::Template, "cannot give the template up", error))?;
         Ok((Answer::Done { cloned_ns: process::clock_ns(libc::CLOCK_MONOTONIC), template_made }, cell))
     }
 

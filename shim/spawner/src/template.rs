@@ -9,6 +9,7 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use remand_spec::{Mount, Root, SpawnSpec, Stage};
+use remand_sys::file::Stat;
 use remand_sys::process::{self, Side};
 use remand_sys::{Errno, Result, c_string, file, mount};
 
@@ -19,12 +20,13 @@ const TEMPLATES_MAX: usize = 32;
 const FOLDERS: [&CStr; 9] = [c"proc", c"dev", c"dev/pts", c"dev/shm", c"tmp", c"out", c"work", c"home", c"home/user"];
 const SCRATCH: &CStr = c".scratch";
 /// The devices of a box: made, not shown, so that each is what it claims and nothing tells about the host's `/dev`.
-const DEVICES: [(&CStr, u64); 5] = [
+const DEVICES: [(&CStr, u64); 6] = [
     (c"dev/null", libc::makedev(1, 3)),
     (c"dev/zero", libc::makedev(1, 5)),
     (c"dev/full", libc::makedev(1, 7)),
     (c"dev/random", libc::makedev(1, 8)),
     (c"dev/urandom", libc::makedev(1, 9)),
+    (c"dev/tty", libc::makedev(5, 0)),
 ];
 const LINKS: [(&CStr, &CStr); 5] = [
     (c"/proc/self/fd", c"dev/fd"),
@@ -34,22 +36,25 @@ const LINKS: [(&CStr, &CStr); 5] = [
     (c"pts/ptmx", c"dev/ptmx"),
 ];
 
-/// The templates and the namespace that host paths are resolved in.
+/// The templates and the place that host paths are resolved in.
 pub struct Templates {
     host: OwnedFd,
+    root: OwnedFd,
     proc: OwnedFd,
     kept: Vec<(Vec<u8>, OwnedFd)>,
     current: Option<Vec<u8>>,
 }
 
 impl Templates {
-    /// Moves the spawner into a mount namespace of its own, from which nothing spreads.
+    /// Moves the spawner into a mount namespace of its own: what the host mounts and unmounts is seen here, nothing spreads
+    /// back.
     pub fn start() -> Result<Self> {
         mount::unshare(libc::CLONE_NEWNS)?;
-        mount::mount(c"", c"/", c"", libc::MS_REC | libc::MS_PRIVATE, c"")?;
+        mount::mount(c"", c"/", c"", libc::MS_REC | libc::MS_SLAVE, c"")?;
+        let root = file::open(c"/", libc::O_PATH | libc::O_DIRECTORY, 0)?;
         let proc = file::open(c"/proc", libc::O_PATH | libc::O_DIRECTORY, 0)?;
         let host = own_namespace(proc.as_fd())?;
-        Ok(Self { host, proc, kept: Vec::new(), current: None })
+        Ok(Self { host, root, proc, kept: Vec::new(), current: None })
     }
 
     /// The host's procfs.
@@ -62,44 +67,58 @@ impl Templates {
         if self.current.take().is_some() { mount::enter(self.host.as_fd(), libc::CLONE_NEWNS) } else { Ok(()) }
     }
 
-    /// Makes the spec's root the spawner's own, assembling it where it is new; whether it was.
+    /// Makes the spec's root the spawner's own, assembling it where it is new; whether it was. What lies at the host's paths
+    /// *now* is part of what tells templates apart, so that a folder that was replaced is never shown as it was.
     pub fn enter(&mut self, spec: &SpawnSpec) -> std::result::Result<bool, Failure> {
         let mut key = spec.root.encode();
-        if spec.root.mounts.iter().any(|mount| mount.owned) {
-            key.extend(spec.ids_first.to_le_bytes());
-            key.extend(spec.user.to_le_bytes());
+        let mut sources = Vec::new();
+        for mount in &spec.root.mounts {
+            let source = self.resolve(&mount.source).map_err(|error| shown(mount, error))?;
+            let stat = file::stat(source.as_fd()).map_err(|error| shown(mount, error))?;
+            key.extend([stat.file_system, stat.inode].into_iter().flat_map(u64::to_le_bytes));
+            sources.push((source, stat));
         }
         if self.current.as_ref() == Some(&key) {
             return Ok(false);
         }
-        let found = self.kept.iter().find(|(kept, _)| *kept == key);
-        if let Some((_, namespace)) = found {
+        if let Some((_, namespace)) = self.kept.iter().find(|(kept, _)| *kept == key) {
             let entered = mount::enter(namespace.as_fd(), libc::CLONE_NEWNS);
             entered.map_err(|error| Failure::call(Stage::Template, "cannot enter the template", error))?;
             self.current = Some(key);
             return Ok(false);
         }
-        let namespace = self.assemble(spec)?;
-        self.kept.push((key.clone(), namespace));
-        if self.kept.len() > TEMPLATES_MAX {
-            self.kept.remove(0);
+        let namespace = self.assemble(spec, &sources)?;
+        if !is_volatile(spec) {
+            self.kept.push((key.clone(), namespace));
+            self.kept.drain(..self.kept.len().saturating_sub(TEMPLATES_MAX));
+            self.current = Some(key);
         }
-        self.current = Some(key);
         Ok(true)
     }
 
-    fn assemble(&mut self, spec: &SpawnSpec) -> std::result::Result<OwnedFd, Failure> {
+    /// After the cell was cloned: a template with folders of the caller's is given up, so that it holds nothing of the host.
+    pub fn after(&mut self, spec: &SpawnSpec) -> Result<()> {
+        if is_volatile(spec) { self.leave() } else { Ok(()) }
+    }
+
+    /// Opens a host path as it is now, following no link.
+    fn resolve(&self, path: &[u8]) -> Result<OwnedFd> {
+        let exact = file::NO_SYMLINKS | file::NO_MAGICLINKS;
+        file::open_at(self.root.as_fd(), &c_string(path)?, libc::O_PATH, 0, exact)
+    }
+
+    fn assemble(&mut self, spec: &SpawnSpec, sources: &[(OwnedFd, Stat)]) -> std::result::Result<OwnedFd, Failure> {
         let failed = |what: &str, error| Failure::call(Stage::Template, what, error);
         self.current = Some(Vec::new());
         self.leave().map_err(|error| failed("cannot return to the host's mounts", error))?;
         let mut trees = Vec::new();
-        for mount in &spec.root.mounts {
-            let tree = self.tree(mount, spec);
-            let shown = String::from_utf8_lossy(&mount.source);
-            trees.push((tree.map_err(|error| failed(&format!("cannot show {shown}"), error))?, mount));
+        for (mount, (source, stat)) in spec.root.mounts.iter().zip(sources) {
+            let tree = self.tree(mount, source, *stat, spec).map_err(|error| shown(mount, error))?;
+            trees.push((tree, mount));
         }
         let made = mount::unshare(libc::CLONE_NEWNS).and_then(|()| {
             self.current = Some(Vec::new());
+            mount::mount(c"", c"/", c"", libc::MS_REC | libc::MS_PRIVATE, c"")?;
             empty_root()
         });
         made.map_err(|error| failed("cannot make an empty root", error))?;
@@ -112,17 +131,12 @@ impl Templates {
     }
 
     /// A detached, restricted copy of a host path.
-    fn tree(&self, wanted: &Mount, spec: &SpawnSpec) -> Result<OwnedFd> {
-        let path = c_string(wanted.source.as_slice())?;
-        let root = file::open(c"/", libc::O_PATH, 0)?;
-        let exact = file::NO_SYMLINKS | file::NO_MAGICLINKS;
-        let source = file::open_at(root.as_fd(), &path, libc::O_PATH, 0, exact)?;
+    fn tree(&self, wanted: &Mount, source: &OwnedFd, stat: Stat, spec: &SpawnSpec) -> Result<OwnedFd> {
         // A writable place shows one file system only: what is mounted below it was not asked for.
         let tree = mount::clone_tree(source.as_fd(), c"", !wanted.writable)?;
         let write = if wanted.writable { 0 } else { mount::READ_ONLY };
         mount::restrict_tree(tree.as_fd(), write | mount::NO_SUID | mount::NO_DEV)?;
         if wanted.owned {
-            let stat = file::stat(source.as_fd())?;
             let owner = self.owner_map((stat.uid, stat.gid), spec)?;
             mount::map_owners(tree.as_fd(), owner.as_fd())?;
         }
@@ -150,6 +164,15 @@ impl Templates {
         process::wait_child(true)?;
         namespace
     }
+}
+
+/// Whether a root holds folders of the caller's: it is used once.
+fn is_volatile(spec: &SpawnSpec) -> bool {
+    spec.root.mounts.iter().any(|mount| mount.owned)
+}
+
+fn shown(mount: &Mount, error: Errno) -> Failure {
+    Failure::call(Stage::Template, &format!("cannot show {}", String::from_utf8_lossy(&mount.source)), error)
 }
 
 /// Writes one of a process's id maps, see user_namespaces(7).

@@ -210,35 +210,3 @@ impl Record {
         })
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_record_survives_its_bytes() {
-        let all = [
-            Record::Done(Stage::Root, 7),
-            Record::Fact(Fact::Capabilities, u64::MAX),
-            Record::Ready,
-            Record::Handed(9),
-            Record::Fault(Stage::Exec, 2),
-            Record::Ended(0x8b),
-            Record::File(300, 0o755, 1 << 40),
-            Record::Omitted(Omission::Kind, 3),
-            Record::Finished,
-            Record::Listener,
-            Record::Terminal,
-            Record::Forbidden(101),
-        ];
-        for record in all {
-            assert_eq!(Record::decode(&record.encode()), Some(record));
-        }
-    }
-
-    #[test]
-    fn unknown_numbers_are_no_record() {
-        assert_eq!(Record::decode(&[0; 16]), None);
-        assert_eq!(Record::decode(&[0xff; 16]), None);
-    }
-}

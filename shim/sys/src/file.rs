@@ -100,8 +100,10 @@ pub struct Stat {
     pub gid: u32,
     /// `st_rdev`: major and minor number of a device.
     pub device: u64,
-    /// `st_ino`: on nsfs the number of the namespace.
+    /// `st_ino`.
     pub inode: u64,
+    /// `st_dev`: the file system.
+    pub file_system: u64,
 }
 
 /// fstat(2).
@@ -120,6 +122,7 @@ pub fn stat(fd: BorrowedFd<'_>) -> Result<Stat> {
         gid: found.st_gid,
         device: found.st_rdev,
         inode: found.st_ino,
+        file_system: found.st_dev,
     })
 }
 
