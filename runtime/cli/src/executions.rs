@@ -30,7 +30,7 @@ pub(crate) fn submit(global: &Global, arguments: &WhatArguments) -> Result<u8, F
 pub(crate) fn wait(global: &Global, id: &ExecutionId) -> Result<u8, Failure> {
     let result = connect::attached(global)?.wait_for_execution(id)?;
     match global.format {
-        Format::Table => run::report(&result).iter().for_each(|line| say(line)),
+        Format::Table => run::report(&result, None).iter().for_each(|line| say(line)),
         Format::Json | Format::Jsonl => output::put_json(&result)?,
     }
     Ok(result.exit_code)

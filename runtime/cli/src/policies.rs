@@ -1,5 +1,6 @@
 //! `remand policy`: works on files and on what is built in, without the daemon.
 
+use remand_model::Limits;
 use remand_policy::{Library, Profile, Severity};
 use serde_json::json;
 
@@ -55,20 +56,23 @@ fn list(format: Format, library: &Library) -> Result<u8, Failure> {
     output::print(&json!({"policies": policies}), format).map(|()| 0)
 }
 
-/// Refuses settings that no policy takes, before anything is asked of the daemon. A policy that only the daemon knows is
-/// tried on the default one, as far as limits go.
-pub(crate) fn try_settings(policy: &str, text: Option<&str>, settings: &[(String, String)]) -> Result<(), Failure> {
+/// Refuses settings that no policy takes, before anything is asked of the daemon, and returns the limits that follow. A
+/// policy that only the daemon knows is tried on the default one, as far as limits go; nothing is known of its limits.
+pub(crate) fn try_settings(
+    policy: &str,
+    text: Option<&str>,
+    settings: &[(String, String)],
+) -> Result<Option<Limits>, Failure> {
     let refused = |error: remand_policy::PolicyError| Failure::asked(error.to_string());
     let library = text.map_or_else(Library::built_in, |text| Library::built_in().with_text(policy, text));
     let loaded = Profile::load(policy, &library);
-    let is_foreign = text.is_none() && loaded.is_err();
+    let is_foreign = loaded.is_err();
     let mut profile = match loaded {
-        Err(_) if is_foreign => Profile::load("batch", &library).map_err(refused)?,
-        // It may extend a policy that only the daemon knows.
-        Err(_) => return Ok(()),
         Ok(profile) => profile,
+        Err(_) => Profile::load("batch", &Library::built_in()).map_err(refused)?,
     };
     let is_limit = |key: &str| !key.contains('.') || key.starts_with("limits.");
     let mut tried = settings.iter().filter(|(key, _)| !is_foreign || is_limit(key));
-    tried.try_for_each(|(key, value)| profile.set(key, value)).map_err(refused)
+    tried.try_for_each(|(key, value)| profile.set(key, value)).map_err(refused)?;
+    Ok((!is_foreign).then_some(profile.limits))
 }

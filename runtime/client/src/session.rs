@@ -221,6 +221,10 @@ impl Client {
         let mut joined = Vec::new();
         loop {
             let Next::Frame(frame) = self.next(request, &[], &deadline)? else { continue };
+            if frame.header.command == Command::Event {
+                // A note on the way; whoever wants to hear those asks with a sink.
+                continue;
+            }
             if let Some(answer) = self.piece(&mut joined, frame)? {
                 return Ok(answer);
             }

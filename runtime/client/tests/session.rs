@@ -173,6 +173,17 @@ fn an_answer_outside_of_canonical_json_is_refused() {
 }
 
 #[test]
+fn notes_on_the_way_to_an_answer_are_passed_over() {
+    let (mut client, peer) = attached(|peer| {
+        let submit = peer.expect(Command::Submit);
+        peer.send(&submit.header, Command::Event, &kit::accepted());
+        peer.answer(&submit.header, &json!({"execution_id": kit::execution_id()}).to_string());
+    });
+    assert_eq!(client.submit_execution_request(&kit::request()).expect("an id"), kit::execution_id());
+    peer.join().expect("the script");
+}
+
+#[test]
 fn an_answer_in_pieces_is_joined() {
     let (mut client, peer) = attached(|peer| {
         let list = peer.expect(Command::List);

@@ -11,6 +11,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use remand_client::{Client, ClientError, RunEnd};
+use remand_model::Limits;
 use remand_model::outcome::ExecutionResult;
 use remand_model::run::RunRequest;
 use rustix::stdio::stdin;
@@ -27,15 +28,16 @@ pub(crate) use sink::{Console, Streams};
 /// A request whose image was looked at and is still to be sent.
 pub(crate) struct Prepared {
     pub(crate) request: RunRequest,
+    limits: Option<Limits>,
     image: Option<image::Image>,
 }
 
 impl Prepared {
     pub(crate) fn of(arguments: &WhatArguments) -> Result<Self, Failure> {
         let request = request::request(arguments)?;
-        policies::try_settings(&request.policy, request.policy_text.as_deref(), &request.settings)?;
+        let limits = policies::try_settings(&request.policy, request.policy_text.as_deref(), &request.settings)?;
         let image = arguments.image.as_deref().map(image::Image::open).transpose()?;
-        Ok(Self { request, image })
+        Ok(Self { request, limits, image })
     }
 
     pub(crate) fn send_image(&mut self, client: &mut Client) -> Result<(), Failure> {
@@ -61,7 +63,7 @@ pub(crate) fn run(global: &Global, arguments: &RunArguments) -> Result<u8, Failu
 
     let mut client = connect::attached(global)?;
     prepared.send_image(&mut client)?;
-    let request = prepared.request;
+    let Prepared { request, limits, .. } = prepared;
     let json = arguments.json || global.format != Format::Table;
     if arguments.dry_run {
         let plan = client.plan_run(&request).map_err(|error| refused(error, json))?;
@@ -72,25 +74,28 @@ pub(crate) fn run(global: &Global, arguments: &RunArguments) -> Result<u8, Failu
     let mut console = Console::new(signals, streams, out, arguments.tty, !arguments.quiet && !json);
     let end = client.run(&request, Some(stdin()), &mut console);
     drop(console);
-    finish(end.map_err(|error| refused(error, json))?, file, json)
+    finish(end.map_err(|error| refused(error, json))?, file, limits.as_ref(), json)
 }
 
-fn finish(end: RunEnd, file: Option<ResultFile>, json: bool) -> Result<u8, Failure> {
+fn finish(end: RunEnd, file: Option<ResultFile>, limits: Option<&Limits>, json: bool) -> Result<u8, Failure> {
     let result = end.result;
     if let Some(file) = file {
         file.write(&result)?;
     }
+    let failed = end.local_error.filter(|error| {
+        // A signal ended the wait for a reader that takes nothing; the result's own exit code says so.
+        !matches!(error, ClientError::Local { source, .. } if source.kind() == io::ErrorKind::Interrupted)
+    });
     if json {
         output::put_json(&result)?;
-    } else {
-        report(&result).iter().for_each(|line| say(line));
     }
-    match end.local_error {
-        // The execution was cancelled because of a signal; its own exit code says so.
-        Some(ClientError::Local { source, .. }) if source.kind() == io::ErrorKind::Interrupted => Ok(result.exit_code),
-        Some(error) => Err(error.into()),
-        None => Ok(result.exit_code),
+    if let Some(error) = failed {
+        return Err(error.into());
     }
+    if !json {
+        report(&result, limits).iter().for_each(|line| say(line));
+    }
+    Ok(result.exit_code)
 }
 
 /// With `--json` a refusal is an object too: it has a `code` where a result has a `cause`.

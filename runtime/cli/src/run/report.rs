@@ -1,14 +1,16 @@
 //! How an execution ended, in a line for people: what ended it, and which flag would have let it go on.
 
+use remand_model::Limits;
 use remand_model::outcome::{Cause, ExecutionResult};
 
 /// The highest exit code that is surely the program's own.
 const OWN_CODE_MAX: u8 = 123;
 
-/// Lines for standard error; none after a plain end that met no limit.
-pub(crate) fn lines(result: &ExecutionResult) -> Vec<String> {
+/// Lines for standard error; none after a plain end that met no limit. `limits` are those that were asked for, where they
+/// are known.
+pub(crate) fn lines(result: &ExecutionResult, limits: Option<&Limits>) -> Vec<String> {
     let mut lines = Vec::new();
-    lines.extend(ending(result));
+    lines.extend(ending(result, limits));
     let met = result.limits_hit.iter().filter(|name| !is_about(&result.cause, name));
     let met: Vec<String> =
         met.map(|name| flag(name).map_or_else(|| name.clone(), |flag| format!("{name} ({flag})"))).collect();
@@ -23,17 +25,17 @@ pub(crate) fn lines(result: &ExecutionResult) -> Vec<String> {
     lines
 }
 
-fn ending(result: &ExecutionResult) -> Option<String> {
+fn ending(result: &ExecutionResult, limits: Option<&Limits>) -> Option<String> {
     let what = match &result.cause {
         Cause::Exited { code } if *code <= OWN_CODE_MAX => return None,
         Cause::Exited { code } => format!("exited: the program's own exit code is {code}"),
         Cause::Signaled { signal } => format!("signaled: signal {signal} ended the program"),
-        Cause::WallTimeout => limit(result, "wall_timeout: the wall time was over", "wall"),
-        Cause::CpuTimeout => limit(result, "cpu_timeout: the processor time was used up", "cpu_time"),
-        Cause::Oom => limit(result, "oom: the memory was used up", "memory"),
-        Cause::OutputLimit => limit(result, "output_limit: it printed more than allowed", "output"),
-        Cause::PidsLimit => limit(result, "pids_limit: it wanted more processes than allowed", "pids"),
-        Cause::DiskQuota => limit(result, "disk_quota: its writable places were full", "disk"),
+        Cause::WallTimeout => limit(limits, "wall_timeout: the wall time was over", "wall"),
+        Cause::CpuTimeout => limit(limits, "cpu_timeout: the processor time was used up", "cpu_time"),
+        Cause::Oom => limit(limits, "oom: the memory was used up", "memory"),
+        Cause::OutputLimit => limit(limits, "output_limit: it printed more than allowed", "output"),
+        Cause::PidsLimit => limit(limits, "pids_limit: it wanted more processes than allowed", "pids"),
+        Cause::DiskQuota => limit(limits, "disk_quota: its writable places were full", "disk"),
         Cause::Seccomp { syscall } => {
             return Some(hinted(
                 result,
@@ -43,8 +45,8 @@ fn ending(result: &ExecutionResult) -> Option<String> {
         }
         Cause::Cancelled => "cancelled: it was ended from outside".into(),
         Cause::Refused { reason } => return Some(hinted(result, &format!("refused: {reason}"), "")),
-        Cause::SetupFailed { stage, errno, reason } => {
-            let what = format!("setup_failed: {reason} (stage {stage}, error {errno})");
+        Cause::SetupFailed { stage, reason, .. } => {
+            let what = format!("setup_failed at {stage}: {reason}");
             return Some(hinted(result, &what, "see that the program exists inside, and run remand doctor"));
         }
         Cause::Lost { reason } => return Some(hinted(result, &format!("lost: {reason}"), "run it again")),
@@ -58,12 +60,33 @@ fn hinted(result: &ExecutionResult, what: &str, otherwise: &str) -> String {
 }
 
 /// What ended it, how large the limit was, and the flag that raises it.
-fn limit(result: &ExecutionResult, what: &str, name: &str) -> String {
-    let stem = |found: &str| found.split("_bytes").next().unwrap_or(found).to_owned();
-    let known = result.enforced.limits.iter().find(|limit| limit.name.starts_with(name) || stem(&limit.name) == name);
-    let size = known.map(|limit| format!(" (limit {})", limit.wanted)).unwrap_or_default();
+fn limit(limits: Option<&Limits>, what: &str, name: &str) -> String {
+    let size = limits.and_then(|limits| size(limits, name)).map(|size| format!(" (limit {size})")).unwrap_or_default();
     let next = flag(name).map(|flag| format!("; raise it with {flag}")).unwrap_or_default();
     format!("{what}{size}{next}")
+}
+
+/// The limit as a person would write it on the command line.
+fn size(limits: &Limits, name: &str) -> Option<String> {
+    Some(match name {
+        "memory" => bytes(limits.memory_bytes_max),
+        "output" => bytes(limits.output_bytes_max),
+        "disk" => bytes(limits.disk_bytes_max),
+        "wall" => time(limits.wall_ms_max),
+        "cpu_time" => time(limits.cpu_time_ms_max),
+        "pids" => limits.pids_max.to_string(),
+        _ => return None,
+    })
+}
+
+fn bytes(count: u64) -> String {
+    let units = [(30, "G"), (20, "M"), (10, "K")];
+    let fits = units.iter().find(|(shift, _)| count > 0 && count.trailing_zeros() >= *shift);
+    fits.map_or_else(|| count.to_string(), |(shift, unit)| format!("{}{unit}", count >> shift))
+}
+
+fn time(ms: u64) -> String {
+    if ms.is_multiple_of(1000) { format!("{}s", ms / 1000) } else { format!("{ms}ms") }
 }
 
 /// The flag that raises the limit of this name, in any of its spellings.

@@ -1,12 +1,12 @@
 //! Which ends deserve a line, and what the line says.
 
-use remand_model::outcome::{Cause, Enforced, EnforcedLimit, ExecutionResult, InputRecord, Outputs, Usage};
+use remand_model::Limits;
+use remand_model::outcome::{Cause, Enforced, ExecutionResult, InputRecord, Outputs, Usage};
 use remand_model::{Digest, ExecutionId, PROTOCOL_VERSION};
 
 use super::lines;
 
 fn result(cause: Cause) -> ExecutionResult {
-    let limit = EnforcedLimit { name: "wall".into(), wanted: "1000".into(), found: "1000".into() };
     ExecutionResult {
         protocol_version: PROTOCOL_VERSION.into(),
         execution_id: ExecutionId::from_claims(&Digest::of(b"")),
@@ -17,7 +17,7 @@ fn result(cause: Cause) -> ExecutionResult {
         usage: Usage::default(),
         input: InputRecord { sha256: Digest::of(b""), bytes: 0, kept: true },
         outputs: Outputs::none(),
-        enforced: Enforced { limits: vec![limit], ..Enforced::default() },
+        enforced: Enforced::default(),
         timing_us: [].into(),
         hint: None,
         record: None,
@@ -27,21 +27,23 @@ fn result(cause: Cause) -> ExecutionResult {
 #[test]
 fn a_plain_end_says_nothing() {
     for code in [0, 1, 123] {
-        assert!(lines(&result(Cause::Exited { code })).is_empty(), "{code}");
+        assert!(lines(&result(Cause::Exited { code }), None).is_empty(), "{code}");
     }
 }
 
 #[test]
 fn a_code_that_could_be_ours_is_said_to_be_the_programs() {
     for code in [124, 125, 255] {
-        assert!(lines(&result(Cause::Exited { code }))[0].contains("the program's own"), "{code}");
+        assert!(lines(&result(Cause::Exited { code }), None)[0].contains("the program's own"), "{code}");
     }
 }
 
 #[test]
 fn a_limit_is_named_with_its_size_and_its_flag() {
-    let lines = lines(&result(Cause::WallTimeout));
-    assert_eq!(lines, ["wall_timeout: the wall time was over (limit 1000); raise it with --wall"]);
+    let limits = Limits { wall_ms_max: 1500, memory_bytes_max: 32 << 20, ..Limits::default() };
+    let told = |cause| lines(&result(cause), Some(&limits)).remove(0);
+    assert_eq!(told(Cause::WallTimeout), "wall_timeout: the wall time was over (limit 1500ms); raise it with --wall");
+    assert_eq!(told(Cause::Oom), "oom: the memory was used up (limit 32M); raise it with --memory");
 }
 
 #[test]
@@ -54,7 +56,7 @@ fn every_limit_has_a_flag() {
         (Cause::DiskQuota, "--disk"),
     ];
     for (cause, flag) in causes {
-        let line = lines(&result(cause)).remove(0);
+        let line = lines(&result(cause), None).remove(0);
         assert!(line.ends_with(flag), "{line}");
     }
 }
@@ -63,15 +65,15 @@ fn every_limit_has_a_flag() {
 fn a_limit_met_on_the_way_is_told_and_the_one_that_ended_it_is_not_told_twice() {
     let mut met = result(Cause::Exited { code: 0 });
     met.limits_hit = vec!["pids".into()];
-    assert_eq!(lines(&met), ["limits met on the way: pids (--pids)"]);
+    assert_eq!(lines(&met, None), ["limits met on the way: pids (--pids)"]);
     let mut ended = result(Cause::Oom);
     ended.limits_hit = vec!["memory".into()];
-    assert_eq!(lines(&ended).len(), 1);
+    assert_eq!(lines(&ended, None).len(), 1);
 }
 
 #[test]
 fn the_daemons_hint_comes_before_ours() {
     let mut refused = result(Cause::Seccomp { syscall: "ptrace".into() });
     refused.hint = Some("use the policy build".into());
-    assert!(lines(&refused)[0].ends_with("ptrace; use the policy build"));
+    assert!(lines(&refused, None)[0].ends_with("ptrace; use the policy build"));
 }
