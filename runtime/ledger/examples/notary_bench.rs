@@ -2,7 +2,6 @@
 //!
 //! `cargo run --release -p remand-ledger --example notary_bench -- [EVENTS [EXPORT_DIR]]`; the export stays where it is named.
 
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::hint::black_box;
 use std::io::Write as _;
@@ -13,11 +12,11 @@ use remand_ledger::bundle::Trust;
 use remand_ledger::export::{ExportPlan, ProofChoice, write_export};
 use remand_ledger::folder::{DiskFolder, Folder as _};
 use remand_ledger::keys::{AttestSigner, LogSigner};
-use remand_ledger::memory::{MemoryLog, Seen};
+use remand_ledger::memory::MemoryLog;
 use remand_ledger::merkle::prove_inclusion;
 use remand_ledger::policy_file::Policy;
 use remand_ledger::proof::TlogProof;
-use remand_ledger::provenance::Claims;
+use remand_ledger::provenance::{Claims, Seen};
 use remand_ledger::tile::{TILE_BYTES_MAX, Tile, TileReader, TileTree};
 use remand_ledger::verify::{Options, verify_export};
 use remand_model::event::{Cause, EventType, NewEvent, Subject};
@@ -117,8 +116,8 @@ fn filled(events: u64, attest: &AttestSigner) -> Outcome<MemoryLog> {
             log.append(event(number, &execution_id, first), 1_767_225_600_000_000 + number)?;
         }
         if log.size() < events {
-            let seen = Seen { node_id: NODE.to_owned(), resource_usage: BTreeMap::new(), wall_clock_us: 2 };
-            log.record(claims(execution_id, request)?, seen, attest)?;
+            let seen = Seen { node_id: NODE.to_owned(), ..Seen::default() };
+            log.record(claims(execution_id, request)?, seen, 2, attest)?;
         }
     }
     Ok(log)

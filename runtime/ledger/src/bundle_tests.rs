@@ -1,13 +1,11 @@
 //! Execution proofs: whole they hold, and every part refuses to be swapped for another's.
 
-use std::collections::BTreeMap;
-
 use proptest::prelude::*;
 
 use super::*;
 use crate::keys::{AttestSigner, LogSigner};
-use crate::memory::{MemoryLog, Seen};
-use crate::provenance::Claims;
+use crate::memory::MemoryLog;
+use crate::provenance::{Claims, Seen};
 use remand_model::event::{EventType, NewEvent, Subject};
 
 fn attest() -> AttestSigner {
@@ -37,8 +35,8 @@ fn log(tenant: &str) -> MemoryLog {
         let claims = claims(tenant, request);
         let started = NewEvent::new(EventType::EXECUTION_STARTED, Subject::from(&claims.execution_id));
         log.append(started, 1).unwrap();
-        let seen = Seen { node_id: "n".to_owned(), resource_usage: BTreeMap::new(), wall_clock_us: 2 };
-        log.record(claims, seen, &attest()).unwrap();
+        let seen = Seen { node_id: "n".to_owned(), ..Seen::default() };
+        log.record(claims, seen, 2, &attest()).unwrap();
     }
     log
 }

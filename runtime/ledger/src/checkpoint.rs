@@ -15,6 +15,7 @@ use remand_model::{Digest, TenantId};
 use crate::keys::{KeyError, KeyName, LogKey, LogSigner};
 use crate::merkle::{Frontier, empty_root};
 use crate::note::{Note, NoteError, SignatureLine};
+use crate::store::LogTree;
 
 /// Why bytes are no checkpoint, or not one that holds.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -271,6 +272,13 @@ impl CommittedHead {
     #[must_use]
     pub const fn root(&self) -> &Digest {
         &self.root
+    }
+}
+
+impl From<&LogTree> for CommittedHead {
+    fn from(tree: &LogTree) -> Self {
+        // A tree is handed out for durable commits only.
+        Self { size: tree.head().size, root: tree.head().root }
     }
 }
 

@@ -16,6 +16,7 @@ mod hash;
 pub mod keys;
 pub mod memory;
 pub mod merkle;
+pub mod notary;
 pub mod note;
 pub mod policy_file;
 pub mod proof;

@@ -13,7 +13,7 @@ use crate::export::ExportSource;
 use crate::keys::{AttestSigner, LogSigner};
 use crate::merkle::{Frontier, MemoryTree, leaf_hash, prove_consistency, prove_inclusion};
 use crate::proof::{ConsistencyProof, TlogProof};
-use crate::provenance::{AuditPosition, Claims, Observations, Statement, StatementError};
+use crate::provenance::{AuditPosition, Claims, Observations, Seen, Statement, StatementError};
 
 /// A log in memory.
 #[derive(Debug, Clone)]
@@ -99,24 +99,23 @@ impl MemoryLog {
         self.entries.push(entry);
     }
 
-    /// Records a statement about an execution: signs it and appends the event that binds it. Returns the event's id.
+    /// Records a statement about an execution at the given time in microseconds since 1970: signs it and appends the event that binds it. Returns the event's id.
     ///
     /// # Errors
     /// [`MemoryError`].
-    pub fn record(&mut self, claims: Claims, seen: Seen, signer: &AttestSigner) -> Result<u64, MemoryError> {
+    pub fn record(
+        &mut self,
+        claims: Claims,
+        seen: Seen,
+        wall_clock_us: u64,
+        signer: &AttestSigner,
+    ) -> Result<u64, MemoryError> {
         let audit =
             AuditPosition { origin: self.origin.clone(), tree_size: self.size(), root_hash: self.frontier.root() };
-        let observations = Observations {
-            node_id: seen.node_id,
-            cluster_schedule_hash: None,
-            membership_hash: None,
-            token_id: None,
-            resource_usage: seen.resource_usage,
-            audit,
-        };
+        let observations = Observations { seen, audit };
         let execution = claims.execution_id.clone();
         let bytes = Statement { claims, observations }.to_bytes()?;
-        let event_id = self.append(Statement::recorded_event(&execution, &bytes), seen.wall_clock_us)?;
+        let event_id = self.append(Statement::recorded_event(&execution, &bytes), wall_clock_us)?;
         self.envelopes.insert(execution, (event_id, Envelope::sign(bytes, signer)));
         Ok(event_id)
     }
@@ -163,17 +162,6 @@ impl MemoryLog {
         let entry = self.entries.get(usize::try_from(index).ok()?)?.clone();
         Some(ExecutionProof::new(execution.clone(), envelope, proof, entry))
     }
-}
-
-/// What [`MemoryLog::record`] is told about the run.
-#[derive(Debug, Clone, Default)]
-pub struct Seen {
-    /// The node that ran it.
-    pub node_id: String,
-    /// What it used.
-    pub resource_usage: BTreeMap<String, u64>,
-    /// When, in microseconds since 1970.
-    pub wall_clock_us: u64,
 }
 
 impl ExportSource for MemoryLog {

@@ -82,9 +82,9 @@ pub struct AuditPosition {
     pub root_hash: Digest,
 }
 
-/// What was seen in this one run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Observations {
+/// What whoever ran an execution saw of this one run.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Seen {
     /// The node that ran it.
     pub node_id: String,
     /// The schedule that placed it, in a cluster.
@@ -95,7 +95,14 @@ pub struct Observations {
     pub token_id: Option<String>,
     /// What it used, each in the unit that its name ends with.
     pub resource_usage: BTreeMap<String, u64>,
-    /// Where in the log the record stands.
+}
+
+/// What was seen in this one run, and where in the log its record stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observations {
+    /// What its runner saw.
+    pub seen: Seen,
+    /// The tree before its record.
     pub audit: AuditPosition,
 }
 
@@ -202,7 +209,7 @@ impl Statement {
     /// in an envelope of its own, and no log entry vouches for it.
     #[must_use]
     pub fn slsa_view(&self) -> Vec<u8> {
-        let (claims, seen) = (&self.claims, &self.observations);
+        let (claims, seen) = (&self.claims, &self.observations.seen);
         let build = object([
             ("buildType", Value::from(format!("{PREDICATE_TYPE}#contract={}", claims.contract_hash))),
             (
@@ -241,7 +248,8 @@ impl Observations {
     fn members(&self) -> Result<Vec<(String, Value)>, StatementError> {
         let number =
             |name: &str, value: u64| Value::try_from(value).map_err(|_| StatementError::TooLarge(name.to_owned()));
-        let usage = self.resource_usage.iter().map(|(name, value)| Ok((name.clone(), number(name, *value)?)));
+        let seen = &self.seen;
+        let usage = seen.resource_usage.iter().map(|(name, value)| Ok((name.clone(), number(name, *value)?)));
         let usage: Object = usage.collect::<Result<_, StatementError>>()?;
         let audit = object([
             ("origin", Value::from(self.audit.origin.name().as_str())),
@@ -249,10 +257,10 @@ impl Observations {
             ("tree_size", number("tree_size", self.audit.tree_size)?),
         ]);
         let members = [
-            ("node_id", Value::from(self.node_id.as_str())),
-            ("cluster_schedule_hash", optional(self.cluster_schedule_hash)),
-            ("membership_hash", optional(self.membership_hash)),
-            ("token_id", self.token_id.as_deref().map_or(Value::Null, Value::from)),
+            ("node_id", Value::from(seen.node_id.as_str())),
+            ("cluster_schedule_hash", optional(seen.cluster_schedule_hash)),
+            ("membership_hash", optional(seen.membership_hash)),
+            ("token_id", seen.token_id.as_deref().map_or(Value::Null, Value::from)),
             ("resource_usage", Value::Object(usage)),
             ("audit", audit),
         ];
@@ -265,12 +273,15 @@ impl Observations {
             value.as_u64().map(|value| (name.clone(), value)).ok_or(StatementError::Member("resource_usage"))
         };
         let audit = Members(predicate.get("audit")?);
-        Ok(Self {
+        let seen = Seen {
             node_id: predicate.text("node_id")?.to_owned(),
             cluster_schedule_hash: predicate.optional("cluster_schedule_hash")?,
             membership_hash: predicate.optional("membership_hash")?,
             token_id: predicate.optional("token_id")?,
             resource_usage: usage.iter().map(count).collect::<Result<_, _>>()?,
+        };
+        Ok(Self {
+            seen,
             audit: AuditPosition {
                 origin: audit.parsed("origin")?,
                 tree_size: audit.get("tree_size")?.as_u64().ok_or(StatementError::Member("tree_size"))?,

@@ -20,15 +20,14 @@ pub(crate) fn statement() -> Statement {
         tree_size: 41,
         root_hash: Digest::of(b"root"),
     };
-    let observations = Observations {
+    let seen = Seen {
         node_id: "node1.example".to_owned(),
         cluster_schedule_hash: None,
         membership_hash: None,
         token_id: Some("tok".to_owned()),
         resource_usage: BTreeMap::from([("cpu_user_us".to_owned(), 1500)]),
-        audit,
     };
-    Statement { claims, observations }
+    Statement { claims, observations: Observations { seen, audit } }
 }
 
 #[test]
@@ -65,10 +64,10 @@ fn a_large_seed_travels_as_text_and_a_small_one_does_not() {
 fn the_proof_hash_covers_every_claim_and_no_observation() {
     let base = statement();
     let mut seen = base.clone();
-    seen.observations.node_id = "node2.example".to_owned();
-    seen.observations.token_id = None;
-    seen.observations.membership_hash = Some(Digest::of(b"members"));
-    seen.observations.resource_usage.clear();
+    seen.observations.seen.node_id = "node2.example".to_owned();
+    seen.observations.seen.token_id = None;
+    seen.observations.seen.membership_hash = Some(Digest::of(b"members"));
+    seen.observations.seen.resource_usage.clear();
     seen.observations.audit.tree_size = 1000;
     assert_eq!(seen.claims.proof_hash(), base.claims.proof_hash());
     let changes: [fn(&mut Claims); 8] = [
@@ -110,7 +109,7 @@ fn statements_with_more_or_other_members_are_refused() {
 #[test]
 fn usage_beyond_53_bits_is_not_written() {
     let mut statement = statement();
-    statement.observations.resource_usage.insert("bytes".to_owned(), 1 << 53);
+    statement.observations.seen.resource_usage.insert("bytes".to_owned(), 1 << 53);
     assert!(matches!(statement.to_bytes(), Err(StatementError::TooLarge(name)) if name == "bytes"));
 }
 

@@ -9,10 +9,10 @@ use remand_ledger::checkpoint::{AllegedCheckpoint, SignedCheckpoint};
 use remand_ledger::export::{ExportPlan, Exported, ProofChoice, write_export};
 use remand_ledger::folder::MemoryFolder;
 use remand_ledger::keys::{AttestSigner, LogSigner, WitnessSigner};
-use remand_ledger::memory::{MemoryLog, Seen};
+use remand_ledger::memory::MemoryLog;
 use remand_ledger::policy_file::Policy;
 use remand_ledger::proof::ConsistencyProof;
-use remand_ledger::provenance::Claims;
+use remand_ledger::provenance::{Claims, Seen};
 use remand_ledger::verify::{Options, Report, verify_folder};
 use remand_ledger::witness::{Reply, Witness, WitnessStore, WitnessedHead, read_answer};
 use remand_model::event::{Cause, EventType, NewEvent, Subject};
@@ -57,8 +57,8 @@ pub fn run(log: &mut MemoryLog, tenant: &str, request: &str) {
         log.append(event, 1_767_225_600_000_000).unwrap();
     }
     let resource_usage = BTreeMap::from([("cpu_user_us".to_owned(), 1500), ("memory_peak_bytes".to_owned(), 1 << 20)]);
-    let seen = Seen { node_id: NODE.to_owned(), resource_usage, wall_clock_us: 1_767_225_600_000_001 };
-    log.record(claims, seen, &attest_signer()).unwrap();
+    let seen = Seen { node_id: NODE.to_owned(), resource_usage, ..Seen::default() };
+    log.record(claims, seen, 1_767_225_600_000_001, &attest_signer()).unwrap();
 }
 
 /// A log of `executions` executions, five events each.
