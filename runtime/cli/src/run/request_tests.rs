@@ -92,9 +92,9 @@ fn bad_variables_and_folders_are_refused() {
     for flags in [["-e", "=x"], ["-e", "1A=x"], ["-e", "A B=x"], ["-e", "NOT_SET_ANYWHERE_HERE"], ["-w", "relative"]] {
         assert!(try_run(&flags).is_err(), "{flags:?}");
     }
-    let request = try_run(&["-e", "A=b=c", "-w", "/work/./x/"]).expect("a request");
+    let request = try_run(&["-e", "A=b=c", "-w", "/data/./x/"]).expect("a request");
     assert_eq!(request.environment.get("A").map(String::as_str), Some("b=c"));
-    assert_eq!(request.folder.as_deref(), Some("/work/x"));
+    assert_eq!(request.folder.as_deref(), Some("/data/x"));
 }
 
 #[test]
