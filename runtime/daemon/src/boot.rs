@@ -221,9 +221,14 @@ fn start_spawners(config: &Config, estate: &Path, lock: &File) -> Result<Vec<Own
         .map_err(at("start", &program))
 }
 
-/// The one public entry point. Only root may connect, but for groups that the configuration names.
+/// The one public entry point: the one that systemd has bound already, or one made here, to which only root may connect.
 fn listen(config: &Config) -> Result<UnixListener, BootError> {
     let path = &config.socket;
+    let given = listenfd::ListenFd::from_env().take_unix_listener(0).map_err(at("take over", path))?;
+    if let Some(listener) = given {
+        listener.set_nonblocking(true).map_err(at("set up", path))?;
+        return Ok(listener);
+    }
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(at("remove the old", path)(error)),
         _ => {}

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use remand_ledger::Ledger;
 use remand_ledger::blob::BlobStore;
 use remand_policy::Library;
+use sd_notify::NotifyState;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{sleep, timeout};
@@ -57,10 +58,30 @@ pub async fn serve(booted: Booted, ready: impl FnOnce()) -> Result<(), ServeErro
     let node = Node::new(config, workshop, ground, ledger);
     let listener = UnixListener::from_std(listener)?;
     ready();
+    tell(&[NotifyState::Ready]);
+    let watchdog = tokio::spawn(feed_watchdog());
     accept_all(&node, &listener).await?;
+    tell(&[NotifyState::Stopping]);
     drain(&node).await;
+    watchdog.abort();
     drop(lock);
     Ok(())
+}
+
+/// Tells systemd, where it started this.
+fn tell(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, "systemd could not be told");
+    }
+}
+
+/// Says that the runtime still turns, twice as often as systemd asks.
+async fn feed_watchdog() {
+    let Some(period) = sd_notify::watchdog_enabled() else { return };
+    loop {
+        tell(&[NotifyState::Watchdog]);
+        sleep(period / 2).await;
+    }
 }
 
 async fn accept_all(node: &Node, listener: &UnixListener) -> std::io::Result<()> {
