@@ -45,3 +45,5 @@ pub const RESULT_BYTES_INLINE: usize = 256 << 10;
 pub const DOCUMENT_BYTES_MAX: u64 = 64 << 20;
 /// Bytes of all blobs of one tenant, where no quota says less.
 pub const TENANT_BLOB_BYTES_MAX: u64 = 1 << 40;
+/// How often a client that watches is told that its program still runs, so that its loss is noticed.
+pub const PULSE: Duration = Duration::from_secs(2);

@@ -15,7 +15,7 @@ use crate::capture::{Piece, Which};
 use crate::commands;
 use crate::conversation::{Call, Reply};
 use crate::execution::{Input, Ticket};
-use crate::node::Node;
+use crate::node::{Execution, Node};
 use crate::order::{Order, OrderError};
 use crate::{journal, limits};
 
@@ -112,6 +112,9 @@ pub async fn run(node: &Node, call: &mut Call, reply: &Reply) -> Result<(), Refu
     let execution = node
         .enter(&tenant, &prepared.id)
         .map_err(|_running| Refusal::new(Code::Conflict, format!("{} runs already", prepared.id)))?;
+    if call.header.command == Command::Submit {
+        return submit(node, &tenant, prepared, &execution, reply).await;
+    }
     reply.send(Command::Event, accepted(&prepared.id)).await;
     let (pieces, watcher) = mpsc::channel(limits::OUTPUT_PIECES);
     let (input_in, input) = mpsc::channel(limits::INPUT_PIECES);
@@ -125,13 +128,36 @@ pub async fn run(node: &Node, call: &mut Call, reply: &Reply) -> Result<(), Refu
     };
     let work = tokio::spawn(execute(node.clone(), prepared, ticket));
     let forwarding = tokio::spawn(forward(watcher, reply.clone()));
-    let outcome = attend_client(call, request.stdin, input_in, &execution.cancel, work).await;
+    let outcome = attend_client(call, reply, request.stdin.then_some(input_in), &execution.cancel, work).await;
     let shown = forwarding.await;
     let outcome = outcome.map_err(|error| Refusal::new(Code::Internal, error.to_string()));
     let result = outcome.and_then(|outcome| outcome).inspect_err(|_| node.leave(&tenant, &id, None))?;
     shown.map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
     node.leave(&tenant, &id, Some(Arc::new(result.clone())));
     conclude(node, &tenant, &result, request.want_files, reply).await
+}
+
+/// Starts a program that nobody watches; its end is recorded all the same.
+async fn submit(
+    node: &Node,
+    tenant: &TenantId,
+    prepared: Prepared,
+    execution: &Execution,
+    reply: &Reply,
+) -> Result<(), Refusal> {
+    let (_closed, input) = mpsc::channel(1);
+    let (id, cancel) = (prepared.id.clone(), Arc::clone(&execution.cancel));
+    let ticket = Ticket { execution_id: id.clone(), tenant: tenant.clone(), input, cancel, watcher: None };
+    let (node, owner, own) = (node.clone(), tenant.clone(), id.clone());
+    tokio::spawn(async move {
+        let result = execute(node.clone(), prepared, ticket).await;
+        if let Err(refusal) = &result {
+            tracing::error!(%refusal, execution = %own, "a submitted execution could not be recorded");
+        }
+        node.leave(&owner, &own, result.ok().map(Arc::new));
+    });
+    reply.answer(&serde_json::json!({"execution_id": id})).await;
+    Ok(())
 }
 
 async fn conclude(
@@ -203,36 +229,59 @@ async fn forward(mut pieces: mpsc::Receiver<Piece>, reply: Reply) {
 
 type Work = tokio::task::JoinHandle<Result<ExecutionResult, Refusal>>;
 
-/// Passes on what the client sends until the work is done; a client that is gone cancels it.
+/// Passes on what the client sends until the work is done. A client that is gone cancels it; where input that nobody reads
+/// hides the end of its stream, the next sign of life that cannot be written tells.
 async fn attend_client(
     call: &mut Call,
-    wants_input: bool,
-    input: mpsc::Sender<Input>,
+    reply: &Reply,
+    mut input: Option<mpsc::Sender<Input>>,
     cancel: &Arc<Notify>,
     mut work: Work,
 ) -> Result<Result<ExecutionResult, Refusal>, tokio::task::JoinError> {
-    let mut input = Some(input);
-    if !wants_input {
-        input = None;
-    }
     let gone = Arc::clone(&call.gone);
-    let mut there = true;
+    let mut pulse = tokio::time::interval(limits::PULSE);
+    let (mut there, mut waiting) = (true, None);
     loop {
         tokio::select! {
             outcome = &mut work => return outcome,
             () = gone.notified(), if there => {
                 there = false;
-                input = None;
-                cancel.notify_one();
                 // Rung again for the conversation's own end.
                 gone.notify_one();
             }
-            frame = call.stream.recv(), if there => match frame {
-                Some(frame) if frame.header.sequence == call.header.sequence => pass_on(frame, &mut input, cancel).await,
+            _ = pulse.tick(), if there => there = reply.send(Command::Event, b"{\"event\":\"alive\"}".to_vec()).await,
+            sent = hand_over(&input, &mut waiting), if waiting.is_some() => if !sent { input = None },
+            frame = call.stream.recv(), if there && waiting.is_none() => match frame {
+                Some(frame) if frame.header.sequence == call.header.sequence => waiting = sort(frame, cancel),
                 // A frame of an earlier request that came late.
                 Some(_) => {}
                 None => there = false,
             },
+        }
+        if !there {
+            input = None;
+            waiting = None;
+            cancel.notify_one();
+        }
+    }
+}
+
+/// Gives the waiting piece to the program's feeder as soon as there is room; whether anybody takes input.
+async fn hand_over(input: &Option<mpsc::Sender<Input>>, waiting: &mut Option<Input>) -> bool {
+    let Some(sender) = input else {
+        *waiting = None;
+        return false;
+    };
+    match sender.reserve().await {
+        Ok(place) => {
+            if let Some(piece) = waiting.take() {
+                place.send(piece);
+            }
+            true
+        }
+        Err(_closed) => {
+            *waiting = None;
+            false
         }
     }
 }
@@ -246,20 +295,19 @@ struct ClientOrder {
     columns: Option<u16>,
 }
 
-async fn pass_on(frame: Frame, input: &mut Option<mpsc::Sender<Input>>, cancel: &Notify) {
-    let piece = match frame.header.command {
-        Command::Stdin if frame.payload.is_empty() => Input::End,
-        Command::Stdin => Input::Bytes(frame.payload),
+/// A frame of the client's: an order is carried out, input waits to be handed over.
+fn sort(frame: Frame, cancel: &Notify) -> Option<Input> {
+    match frame.header.command {
+        Command::Stdin if frame.payload.is_empty() => Some(Input::End),
+        Command::Stdin => Some(Input::Bytes(frame.payload)),
         Command::Control => match serde_json::from_slice::<ClientOrder>(&frame.payload) {
-            Ok(ClientOrder { cancel: true, .. }) => return cancel.notify_one(),
-            Ok(ClientOrder { rows: Some(rows), columns: Some(columns), .. }) => Input::Window(rows, columns),
-            _ => return,
+            Ok(ClientOrder { cancel: true, .. }) => {
+                cancel.notify_one();
+                None
+            }
+            Ok(ClientOrder { rows: Some(rows), columns: Some(columns), .. }) => Some(Input::Window(rows, columns)),
+            _ => None,
         },
-        _ => return,
-    };
-    if let Some(sender) = input
-        && sender.send(piece).await.is_err()
-    {
-        *input = None;
+        _ => None,
     }
 }

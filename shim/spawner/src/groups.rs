@@ -97,7 +97,10 @@ impl Groups {
         let remove = |all: bool, folder: &std::path::PathBuf| all & std::fs::remove_dir(folder).is_ok();
         let gone = tenants.iter().fold(cells.collect::<Vec<_>>().iter().fold(true, remove), remove);
         // The top goes too, unless the daemon's supervisor keeps something in it.
-        if gone && let Err(error) = std::fs::remove_dir(&path) {
+        if gone
+            && let Err(error) = std::fs::remove_dir(&path)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
             eprintln!("remand-spawner: {} stays: {error}", path.display());
         }
         gone
