@@ -7,6 +7,7 @@ pub mod kit;
 pub mod licences;
 pub mod repository;
 pub mod source;
+pub mod stage;
 pub mod suite;
 pub mod tidy;
 pub mod walls;

@@ -3,6 +3,7 @@
 //! A suite's `main` is [`main`]: it finds what the suite needs, runs the cases with [`stage`] at hand, ends the daemon and
 //! looks whether anything is left.
 
+use crate::cases;
 use crate::kit::{Daemon, Finished, PATIENCE, Place, Traces, finish, wait_readable};
 use crate::suite::{self, Case, Verdict};
 use serde_json::Value;
@@ -13,6 +14,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// How long what a box or an instance leaves may take to go.
+const GONE_WITHIN: Duration = Duration::from_secs(3);
 
 static STAGE: Mutex<Option<Arc<Stage>>> = Mutex::new(None);
 static LEFT: Mutex<Option<(String, PathBuf)>> = Mutex::new(None);
@@ -84,7 +89,9 @@ fn place_probe(place: &Place) -> Result<(), String> {
     match compiler.output() {
         Ok(output) if output.status.success() => Ok(()),
         Ok(output) => Err(format!("the probe does not compile: {}", String::from_utf8_lossy(&output.stderr))),
-        Err(error) => Err(format!("no C compiler for the probe ({error}); install gcc, or put a probe in REMAND_BIN_DIR")),
+        Err(error) => {
+            Err(format!("no C compiler for the probe ({error}); install gcc, or put a probe in REMAND_BIN_DIR"))
+        }
     }
 }
 
@@ -143,6 +150,19 @@ impl Stage {
         probe_at(&self.place, flags, words)
     }
 
+    /// Fails the test unless every box of the stage is gone, with its groups, within the promised time.
+    pub fn assert_empty(&self) {
+        let group = self.place.group();
+        wait_until(|| {
+            let (processes, cells) = (boxed(&group), cells(&group));
+            if processes.is_empty() && cells.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("left: {processes:?} {cells:?}"))
+            }
+        });
+    }
+
     /// A script of sh(1) that runs in a box until it is let go; it must print a line once it is ready.
     #[must_use]
     pub fn live(&self, flags: &[&str], script: &str) -> Live {
@@ -156,7 +176,8 @@ pub fn run_at(place: &Place, arguments: &[&str], input: &[u8]) -> Seen {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let file = place.path().join(format!("result-{}.json", COUNT.fetch_add(1, Ordering::Relaxed)));
     let name = file.to_str().expect("a plain path");
-    let finished = finish(&mut place.command(&[&["run", "-q", "--result-file", name], arguments].concat()), input, PATIENCE);
+    let finished =
+        finish(&mut place.command(&[&["run", "-q", "--result-file", name], arguments].concat()), input, PATIENCE);
     let result = match fs::read(&file) {
         Ok(bytes) if !bytes.is_empty() => serde_json::from_slice(&bytes).expect("a result is JSON"),
         _ => Value::Null,
@@ -344,6 +365,27 @@ pub fn boxed(group: &str) -> BTreeSet<u32> {
         groups.contains(&part) && status(*pid, "State").is_some_and(|state| !state.starts_with('Z'))
     })
     .collect()
+}
+
+/// The control groups of boxes of the instance with this group, in every hierarchy.
+#[must_use]
+pub fn cells(group: &str) -> BTreeSet<String> {
+    let folders = |path: &Path| -> Vec<PathBuf> {
+        let entries = fs::read_dir(path).into_iter().flatten().flatten();
+        entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
+    };
+    let tops = Traces::of(group, Path::new("/nowhere")).groups;
+    let tenants = tops.iter().flat_map(|top| folders(Path::new(top)));
+    tenants.flat_map(|tenant| folders(&tenant)).map(|cell| cell.display().to_string()).collect()
+}
+
+/// Looks again and again until it is so, and fails the test when what may last three seconds lasts longer.
+pub fn wait_until(so: impl Fn() -> Result<(), String>) {
+    let end = Instant::now() + GONE_WITHIN;
+    while let Err(otherwise) = so() {
+        assert!(Instant::now() < end, "{otherwise}");
+        std::thread::yield_now();
+    }
 }
 
 /// One line of a host process's status file, see proc(5); nothing where the process is gone.

@@ -33,7 +33,18 @@ fn set(words: &[&str]) -> BTreeSet<String> {
 fn nothing_can_be_written_but_the_boxs_own_places_and_devices() -> Verdict {
     let seen = stage().probe(&[], &["write", "/"]).expect(0);
     assert!(seen.answer("tried") > 1000, "{}", seen.text());
-    let own = ["/tmp", "/out", "/work", "/home/user", "/dev/shm", "/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
+    let own = [
+        "/tmp",
+        "/out",
+        "/work",
+        "/home/user",
+        "/dev/shm",
+        "/dev/null",
+        "/dev/zero",
+        "/dev/full",
+        "/dev/random",
+        "/dev/urandom",
+    ];
     assert_eq!(seen.all("writable").into_iter().collect::<BTreeSet<_>>(), set(&own));
     Verdict::Proved
 }
@@ -48,7 +59,10 @@ fn every_mount_is_without_set_id_and_devices() -> Verdict {
         assert!(flags.contains(&"nodev") || point == "/dev" && flags.contains(&"ro"), "{line}");
         let writable = ["/tmp", "/out", "/work", "/dev/shm", "/home/user", "/proc"].contains(&point);
         assert!(writable || flags.contains(&"ro"), "{line}");
-        assert!(!line.contains(" shared:") && !line.contains(" master:"), "what is mounted elsewhere spreads here: {line}");
+        assert!(
+            !line.contains(" shared:") && !line.contains(" master:"),
+            "what is mounted elsewhere spreads here: {line}"
+        );
     }
     Verdict::Proved
 }
@@ -57,7 +71,8 @@ fn the_devices_are_the_listed_ones_and_what_they_claim() -> Verdict {
     let seen = stage().shell(&[], "ls /dev; echo; stat -c '%n %t:%T' /dev/[fnruz]*l /dev/*random /dev/zero").expect(0);
     let text = seen.text();
     let (listed, numbers) = text.split_once("\n\n").expect("two parts");
-    let expected = ["fd", "full", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout", "urandom", "zero"];
+    let expected =
+        ["fd", "full", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout", "urandom", "zero"];
     let found: BTreeSet<String> = names(listed).into_iter().filter(|name| name != "tty").collect();
     assert_eq!(found, set(&expected));
     let numbers: BTreeSet<&str> = numbers.lines().collect();
@@ -92,7 +107,7 @@ fn landlock_stands_behind_the_mounts() -> Verdict {
     assert_eq!(seen.text(), "126\n0\n", "{}", seen.finished.complaint());
     assert!(seen.fact("landlock_abi") >= 1 && seen.fact("landlock_rules") > 3);
     // In a root of the caller's own nothing is visible that Landlock does not allow to be read, but writing has no rule.
-    let refused = stage().shell(&[], ": >/usr/x || echo refused; : >/x || echo refused").expect(0);
+    let refused = stage().shell(&[], "(: >/usr/x) || echo refused; (: >/x) || echo refused").expect(0);
     assert_eq!(refused.text(), "refused\nrefused\n");
     Verdict::Proved
 }
@@ -115,8 +130,13 @@ fn tcp_is_refused_by_landlock_and_by_an_empty_network() -> Verdict {
         return Verdict::Skipped("this kernel's Landlock knows no network rules".to_owned());
     }
     assert_eq!(seen.text(), "13\n13\n", "EACCES is Landlock's; the empty network alone would say ENETUNREACH");
-    let links = stage().shell(&[], "cut -d: -f1 /proc/self/net/dev | tail -n +3; cat /proc/self/net/route | wc -l").expect(0);
-    assert_eq!(names(&links.text()), set(&["lo", "1"]), "only a loopback, no route");
+    let links =
+        stage().shell(&[], "cut -d: -f1 /proc/self/net/dev | tail -n +3; cat /proc/self/net/route | wc -l").expect(0);
+    let found = names(&links.text());
+    assert!(
+        found.contains("lo") && found.len() == 2 && (found.contains("0") || found.contains("1")),
+        "a route or link: {found:?}"
+    );
     Verdict::Proved
 }
 
@@ -132,7 +152,9 @@ fn a_volume_is_read_only_unless_asked_for() -> Verdict {
     let folder = stage().folder();
     fs::write(folder.join("given"), "given").expect("our own folder");
     for mode in ["", ":ro"] {
-        let seen = in_volume(&folder, mode, "cat /data/given; : >/data/new; rm /data/given; chmod 777 /data/given").expect(1);
+        let seen =
+            in_volume(&folder, mode, "cat /data/given; (: >/data/new); rm -f /data/given; chmod 777 /data/given")
+                .expect(1);
         assert_eq!(seen.text(), "given");
     }
     assert_eq!(fs::read_dir(&folder).expect("our own folder").count(), 1);
@@ -155,8 +177,14 @@ fn a_job_makes_no_set_id_file_on_the_host() -> Verdict {
     let script = "cp /bin/true /data/tool; chmod 4755 /data/tool; chmod 2755 /data/tool; chmod u+s /data/tool; mkdir -m 2777 /data/dir";
     drop(in_volume(&folder, ":rw", script));
     // mode bits of open(2), creat(2), mkdir(2) and mknodat(2): O_CREAT | O_WRONLY is 0x41.
-    let calls = ["calls", "open=2:@/data/open,0x41,04755", "openat=257:-100,@/data/openat,0x41,06755", "creat=85:@/data/creat,04755",
-        "mknodat=259:-100,@/data/mknodat,0104755,0", "fchmodat2=452:-100,@/data/tool,04755,0"];
+    let calls = [
+        "calls",
+        "open=2:@/data/open,0x41,04755",
+        "openat=257:-100,@/data/openat,0x41,06755",
+        "creat=85:@/data/creat,04755",
+        "mknodat=259:-100,@/data/mknodat,0104755,0",
+        "fchmodat2=452:-100,@/data/tool,04755,0",
+    ];
     drop(stage().probe(&["-v", &volume], &calls));
     for entry in fs::read_dir(&folder).expect("our own folder").flatten() {
         let mode = entry.metadata().expect("our own file").mode();

@@ -18,7 +18,7 @@ pub const CASES: &[Case] = cases![
     the_host_has_another_name_and_other_clocks,
 ];
 
-const READY: &str = "echo ready; read line";
+const READY: &str = "echo ready; read line; exit 0";
 const RANGE: u32 = 1 << 16;
 
 fn me() -> Seen {
@@ -83,7 +83,10 @@ fn all_five_capability_sets_are_empty_and_stay_so() -> Verdict {
 fn no_privilege_can_come_back() -> Verdict {
     let me = me();
     assert_eq!((me.one("NoNewPrivs").as_str(), me.one("Seccomp").as_str()), ("1", "2"));
-    assert_eq!((me.one("Uid"), me.one("Gid")), ("1000\t1000\t1000\t1000".to_owned(), "1000\t1000\t1000\t1000".to_owned()));
+    assert_eq!(
+        (me.one("Uid"), me.one("Gid")),
+        ("1000\t1000\t1000\t1000".to_owned(), "1000\t1000\t1000\t1000".to_owned())
+    );
     assert_eq!(me.one("Groups"), "");
     const LOCKED: u64 = 0b1110_1111;
     assert_eq!(me.fact("securebits"), LOCKED, "noroot, no set-id fix-up, no ambient raise; all locked");

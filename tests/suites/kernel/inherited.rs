@@ -17,7 +17,8 @@ pub const CASES: &[Case] = cases![
 fn from_a_careless_shell() -> Seen {
     let place = find_place().expect("the suite has one");
     let volume = format!("{}:/probe", place.path().join("probe").display());
-    let script = "trap '' HUP INT TERM USR1 PIPE CHLD; umask 0; cd /root || exit 9; exec 8</etc/shadow 9>/dev/null; exec \"$@\"";
+    let script =
+        "trap '' HUP INT TERM USR1 PIPE CHLD; umask 0; cd /root || exit 9; exec 8</etc/shadow 9>/dev/null; exec \"$@\"";
     let remand = place.command(&["run", "-q", "-v", &volume, "--", PROBE, "self"]);
     let mut command = Command::new("/bin/sh");
     command.args(["-c", script, "sh"]).arg(remand.get_program()).args(remand.get_args());
@@ -32,10 +33,17 @@ fn nothing_of_a_careless_caller_reaches_the_job() -> Verdict {
     for key in ["SigBlk", "SigIgn", "SigCgt", "SigPnd", "ShdPnd"] {
         assert_eq!(seen.one(key), "0000000000000000", "{key}");
     }
-    let expected = ["HOME=/home/user", "LANG=C.UTF-8", "PATH=/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin",
-        "TMPDIR=/tmp", "TZ=UTC", "USER=user"];
+    let expected = [
+        "HOME=/home/user",
+        "LANG=C.UTF-8",
+        "PATH=/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin",
+        "TMPDIR=/tmp",
+        "TZ=UTC",
+        "USER=user",
+    ];
     assert_eq!(seen.all("variable"), expected);
-    let descriptors: Vec<String> = seen.lines().into_iter().map(|(name, _)| name).filter(|n| n.contains("/fd/")).collect();
+    let descriptors: Vec<String> =
+        seen.lines().into_iter().map(|(name, _)| name).filter(|n| n.contains("/fd/")).collect();
     assert_eq!(descriptors, ["/proc/self/fd/0", "/proc/self/fd/1", "/proc/self/fd/2"]);
     Verdict::Proved
 }
