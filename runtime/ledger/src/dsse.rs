@@ -132,9 +132,12 @@ impl Envelope {
         let message = pre_authentication(&self.payload_type, &self.payload);
         let mut is_trusted = trusted.is_none();
         for signature in &self.signatures {
-            let key: AttestKey = signature.keyid.parse()?;
-            key.verify(&message, &signature.signature)?;
-            is_trusted |= trusted.is_some_and(|trusted| trusted.contains(&key));
+            let known = trusted.unwrap_or_default().iter().find(|key| key.public().vkey() == signature.keyid);
+            match known {
+                Some(key) => key.verify(&message, &signature.signature)?,
+                None => signature.keyid.parse::<AttestKey>()?.verify(&message, &signature.signature)?,
+            }
+            is_trusted |= known.is_some();
         }
         let signers = || self.signatures.iter().map(|one| one.keyid.as_str()).collect::<Vec<_>>().join(", ");
         if is_trusted { Ok(&self.payload) } else { Err(EnvelopeError::Untrusted(signers())) }

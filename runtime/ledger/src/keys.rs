@@ -89,11 +89,21 @@ impl fmt::Debug for KeyName {
 #[derive(Clone, PartialEq, Eq)]
 pub struct PublicKey {
     name: KeyName,
-    type_byte: u8,
     point: VerifyingKey,
+    /// The first bytes of a digest over name, type and point: computed once, compared with every signature line.
+    id: [u8; 4],
+    vkey: String,
 }
 
 impl PublicKey {
+    fn new(name: KeyName, type_byte: u8, point: VerifyingKey) -> Self {
+        let spelled = [name.0.as_bytes(), b"\n", &[type_byte], point.as_bytes()].concat();
+        let id = *Digest::of(&spelled).as_bytes().first_chunk().expect("a digest is longer than an id");
+        let key = STANDARD.encode([&[type_byte][..], point.as_bytes()].concat());
+        let vkey = format!("{name}+{}+{key}", hex(&id));
+        Self { name, point, id, vkey }
+    }
+
     fn parse(text: &str, type_byte: u8, purpose: &'static str) -> Result<Self, KeyError> {
         if text.len() > VKEY_BYTES_MAX {
             return Err(KeyError::Form);
@@ -111,8 +121,8 @@ impl PublicKey {
         }
         let point = raw.try_into().ok().and_then(|raw: &[u8; 32]| VerifyingKey::from_bytes(raw).ok());
         let point = point.filter(|point| !point.is_weak()).ok_or_else(|| KeyError::Point(name.0.clone()))?;
-        let public = Self { name, type_byte, point };
-        if public.id() == id { Ok(public) } else { Err(KeyError::Id(public.name.0)) }
+        let public = Self::new(name, type_byte, point);
+        if public.id == id { Ok(public) } else { Err(KeyError::Id(public.name.0)) }
     }
 
     /// The key's name.
@@ -123,9 +133,14 @@ impl PublicKey {
 
     /// SHA-256(name ‖ 0x0A ‖ type ‖ key)[:4].
     #[must_use]
-    pub fn id(&self) -> [u8; 4] {
-        let spelled = [self.name.0.as_bytes(), b"\n", &[self.type_byte], self.point.as_bytes()].concat();
-        *Digest::of(&spelled).as_bytes().first_chunk().expect("a digest is longer than an id")
+    pub const fn id(&self) -> [u8; 4] {
+        self.id
+    }
+
+    /// The key as text: `<name>+<id>+<base64 of type and key>`.
+    #[must_use]
+    pub fn vkey(&self) -> &str {
+        &self.vkey
     }
 
     /// Whether both hold the same point, whatever they are called and made for.
@@ -144,8 +159,7 @@ impl PublicKey {
 
 impl fmt::Display for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let key = STANDARD.encode([&[self.type_byte][..], self.point.as_bytes()].concat());
-        write!(f, "{}+{}+{key}", self.name, hex(&self.id()))
+        f.write_str(&self.vkey)
     }
 }
 
@@ -204,7 +218,7 @@ macro_rules! key_role {
             #[must_use]
             pub fn from_seed(name: KeyName, seed: &[u8; 32]) -> Self {
                 let secret = SigningKey::from_bytes(seed);
-                let key = $key(PublicKey { name, type_byte: $type_byte, point: secret.verifying_key() });
+                let key = $key(PublicKey::new(name, $type_byte, secret.verifying_key()));
                 Self { secret, key }
             }
 

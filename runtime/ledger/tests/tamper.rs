@@ -23,6 +23,13 @@ fn rebundle(folder: &MemoryFolder, change: impl FnOnce(&mut Vec<Vec<u8>>)) -> Me
     folder
 }
 
+/// Some files of each kind: every one that there is few of, some of those that there are many of.
+fn some_of_each_kind(folder: &MemoryFolder) -> Vec<String> {
+    let many = |path: &str| path.starts_with("proofs/") || path.starts_with("provenance/");
+    let (many, few): (Vec<_>, Vec<_>) = folder.files.keys().cloned().partition(|path| many(path));
+    few.into_iter().chain(many.into_iter().step_by(40)).collect()
+}
+
 fn refused_at(folder: &MemoryFolder, event: u64) {
     let report = verify(folder, &trust("acme"));
     let found = report.fault.as_ref().and_then(|fault| fault.event);
@@ -111,7 +118,7 @@ fn a_leaf_changed_together_with_its_entry_is_named_by_the_tile_above() {
 #[test]
 fn every_missing_file_is_noticed() {
     let folder = plain_export("acme", 60);
-    for path in folder.files.keys() {
+    for path in &some_of_each_kind(&folder) {
         let mut without = folder.clone();
         without.files.remove(path);
         let optional = path.starts_with("proofs/") || path.starts_with("consistency/");
@@ -152,7 +159,7 @@ fn every_foreign_file_is_refused() {
 #[test]
 fn every_truncated_or_padded_file_is_refused() {
     let folder = plain_export("acme", 60);
-    for path in folder.files.keys() {
+    for path in &some_of_each_kind(&folder) {
         for change in
             [|bytes: &mut Vec<u8>| bytes.truncate(bytes.len() - 1), |bytes: &mut Vec<u8>| bytes.push(b'x'), Vec::clear]
         {
@@ -337,7 +344,7 @@ fn a_proof_file_under_another_name_is_refused() {
 
 #[test]
 fn a_bit_flipped_in_every_file_is_refused() {
-    let folder = plain_export("acme", 60);
+    let folder = plain_export("acme", 4);
     for (number, path) in folder.files.keys().enumerate() {
         let mut flipped = folder.clone();
         let bytes = flipped.files.get_mut(path).unwrap();

@@ -332,3 +332,6 @@ fn check_key_files(export: &Export<'_>, report: &mut Report) -> Result<Vec<Attes
 fn read(folder: &dyn Folder, path: &str, bytes_max: u64, event: Option<u64>) -> Result<Vec<u8>, Fault> {
     folder.read(path, bytes_max).map_err(|why| Fault::new(path, event, why))
 }
+
+#[cfg(test)]
+mod tests;
