@@ -68,7 +68,8 @@ impl Node {
         ack.take_started(id).ok_or_else(|| Refusal::new(Code::Internal, "no receipt came with a durable start"))
     }
 
-    /// Records how an execution ended; its result may only be told afterwards. The receipt of the start is used up.
+    /// Records how an execution ended, with the statement about it; its result may only be told afterwards. The receipt of
+    /// the start is used up.
     ///
     /// # Errors
     /// A refusal: it is not recorded, so the result must not be told.
@@ -83,17 +84,46 @@ impl Node {
         let subject = started.execution();
         let usage = canonical::from_serialize(&result.usage).map_err(internal)?;
         let usage = NewEvent::new(EventType::RESOURCE_USAGE_RECORDED, subject).observe("usage", usage).because(because);
-        let ended = ended_event(result)?.because(because);
-        let mut transaction = Transaction::new(started.tenant().clone()).event(usage).event(ended);
-        let value = self.kept_value(started.tenant(), result, &mut stored)?;
-        transaction = transaction.op(StateOp::Set { key: key(RESULTS, subject)?, value });
+        let ended = ended_event(EventType::EXECUTION_COMPLETED, result)?.because(because);
+        let transaction = Transaction::new(started.tenant().clone()).event(usage).event(ended);
+        let place = transaction.events.len() - 1;
+        let mut transaction = self.with_result(transaction, result, &mut stored)?;
         transaction.ops.extend(stored.iter().flat_map(|blob| blob.keep_ops(limits::TENANT_BLOB_BYTES_MAX)));
         let ack = self.append(transaction).await?;
         drop(stored);
-        let completed_event = ack.events.last().map_or(started_event, |receipt| receipt.event_id);
+        let completed_event = ack.events.get(place).map_or(started_event, |receipt| receipt.event_id);
         let (tree_size, root_hash) = (Some(ack.tree_size), Some(ack.root.to_hex()));
         result.record = Some(RecordReference { started_event, completed_event, tree_size, root_hash });
         Ok(())
+    }
+
+    /// Records that an execution of an earlier life of the daemon is lost.
+    ///
+    /// # Errors
+    /// A refusal: it is still open.
+    pub async fn record_lost(&self, started_event: u64, result: &ExecutionResult) -> Result<(), Refusal> {
+        let lost = ended_event(EventType::EXECUTION_LOST, result)?.because(Cause::Event(started_event));
+        let mut stored = Vec::new();
+        let transaction =
+            self.with_result(Transaction::new(result.tenant_id.clone()).event(lost), result, &mut stored)?;
+        let ack = self.append(transaction).await?;
+        drop((ack, stored));
+        Ok(())
+    }
+
+    /// Adds the result as it is kept, and the statement about it, to the transaction that ends an execution.
+    fn with_result(
+        &self,
+        transaction: Transaction,
+        result: &ExecutionResult,
+        stored: &mut Vec<Stored>,
+    ) -> Result<Transaction, Refusal> {
+        let (tenant, id) = (&result.tenant_id, &result.execution_id);
+        let value = self.kept_value(tenant, result, stored)?;
+        let transaction = transaction.op(StateOp::Set { key: key(RESULTS, id)?, value });
+        let request = self.ledger.state(tenant, &key(REQUESTS, id)?).map_err(internal)?;
+        let request = request.ok_or_else(|| internal("the request of an execution is not kept"))?;
+        self.notary.state(&self.ledger, transaction, result, &request)
     }
 
     /// A result as it is kept: itself, or the digest of a blob where it is long.
@@ -182,11 +212,11 @@ fn internal(error: impl std::fmt::Display) -> Refusal {
 
 /// The claims of an end: why, and digests of what came out. The enforced set, times and numbers of namespaces are what was
 /// seen this time.
-fn ended_event(result: &ExecutionResult) -> Result<NewEvent, Refusal> {
+fn ended_event(kind: EventType, result: &ExecutionResult) -> Result<NewEvent, Refusal> {
     let files = canonical::from_serialize(&result.outputs.files).map_err(internal)?;
     let cause = canonical::from_serialize(&result.cause).map_err(internal)?;
     let enforced = canonical::from_serialize(&result.enforced).map_err(internal)?;
-    Ok(NewEvent::new(EventType::EXECUTION_COMPLETED, &result.execution_id)
+    Ok(NewEvent::new(kind, &result.execution_id)
         .claim("cause", cause)
         .claim("exit_code", result.exit_code)
         .claim("input_sha256", result.input.sha256)

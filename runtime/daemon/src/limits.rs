@@ -47,3 +47,11 @@ pub const DOCUMENT_BYTES_MAX: u64 = 64 << 20;
 pub const TENANT_BLOB_BYTES_MAX: u64 = 1 << 40;
 /// How often a client that watches is told that its program still runs, so that its loss is noticed.
 pub const PULSE: Duration = Duration::from_secs(2);
+/// Bytes of one blob that a client puts.
+pub const BLOB_BYTES_MAX: u64 = 16 << 30;
+/// Events of one answer that lists them.
+pub const EVENTS_SHOWN_MAX: usize = 1000;
+/// Exports that are written to disk at once; others wait.
+pub const EXPORTS_AT_ONCE: usize = 2;
+/// Bytes of an output that a replay compares byte by byte; longer ones are compared by digest.
+pub const COMPARED_BYTES_MAX: u64 = 64 << 20;

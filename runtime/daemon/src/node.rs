@@ -13,6 +13,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::config::Config;
 use crate::execution::Workshop;
+use crate::notary::Notary;
 use crate::order::Ground;
 
 /// The node. Clones share it.
@@ -29,6 +30,8 @@ pub struct Inner {
     pub ground: Ground,
     /// The record.
     pub ledger: Ledger,
+    /// Who signs it.
+    pub notary: Notary,
     /// Connections that are open.
     pub connections: AtomicUsize,
     /// Rung when a connection ends.
@@ -58,12 +61,13 @@ impl std::ops::Deref for Node {
 impl Node {
     /// A node that nobody is connected to yet.
     #[must_use]
-    pub fn new(config: Config, workshop: Workshop, ground: Ground, ledger: Ledger) -> Self {
+    pub fn new(config: Config, workshop: Workshop, ground: Ground, ledger: Ledger, notary: Notary) -> Self {
         Self(Arc::new(Inner {
             config,
             workshop,
             ground,
             ledger,
+            notary,
             connections: AtomicUsize::new(0),
             left: Notify::new(),
             end: Notify::new(),

@@ -17,7 +17,7 @@ use crate::conversation::{Call, Reply};
 use crate::execution::{Input, Ticket};
 use crate::node::{Execution, Node};
 use crate::order::{Order, OrderError};
-use crate::{journal, limits};
+use crate::{images, journal, limits};
 
 /// An order that may be carried out, with the id that its claims give it.
 pub struct Prepared {
@@ -37,6 +37,7 @@ pub struct Prepared {
 /// What is wrong with the request.
 pub fn prepare(node: &Node, tenant: &TenantId, request: &RunRequest) -> Result<Prepared, Refusal> {
     check(request)?;
+    images::unpack(node, tenant, &request.root)?;
     let order = Order::new(request, &node.ground).map_err(|error| match error {
         OrderError::Policy(error) => Refusal::new(Code::ContractInvalid, error.to_string()),
         OrderError::Request(detail) => Refusal::new(Code::ContractInvalid, detail),

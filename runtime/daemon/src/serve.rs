@@ -16,6 +16,7 @@ use crate::conversation::converse;
 use crate::execution::Workshop;
 use crate::limits;
 use crate::node::Node;
+use crate::notary::Notary;
 use crate::order::Ground;
 use crate::slots::Slots;
 use crate::spawner::Spawners;
@@ -29,6 +30,12 @@ pub enum ServeError {
     /// The blobs.
     #[error("the blobs cannot be opened: {0}")]
     Blobs(#[from] remand_ledger::store::StoreError),
+    /// The keys.
+    #[error(transparent)]
+    Keys(#[from] crate::notary::KeysError),
+    /// What an earlier life left open.
+    #[error("what was running when the runtime went down cannot be closed: {0:?}")]
+    Lost(remand_model::refusal::Refusal),
     /// The runtime's own descriptors.
     #[error("cannot serve: {0}")]
     Io(#[from] std::io::Error),
@@ -44,6 +51,8 @@ pub async fn serve(booted: Booted, ready: impl FnOnce()) -> Result<(), ServeErro
         tracing::warn!(?leftover, "an earlier life had left this; it is gone now");
     }
     let ledger = Ledger::open(&config.state("ledger"), remand_ledger::store::Options::default())?;
+    let notary = Notary::open(&config.state("keys"), &config.arguments.node_id, ledger.heads().is_empty())?;
+    crate::export::clear(&config)?;
     let workshop = Workshop {
         spawners: Arc::new(Spawners::new(spawners)?),
         tree,
@@ -55,7 +64,8 @@ pub async fn serve(booted: Booted, ready: impl FnOnce()) -> Result<(), ServeErro
     };
     let library = config.arguments.policies.as_ref().map_or_else(Library::built_in, Library::with_folder);
     let ground = Ground { library, landlock_abi, images: config.state("images") };
-    let node = Node::new(config, workshop, ground, ledger);
+    let node = Node::new(config, workshop, ground, ledger, notary);
+    crate::lost::close_open(&node).await.map_err(ServeError::Lost)?;
     let listener = UnixListener::from_std(listener)?;
     ready();
     tell(&[NotifyState::Ready]);

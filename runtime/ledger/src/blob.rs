@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -201,6 +201,34 @@ impl BlobStore {
             found if found == *digest => Ok(bytes),
             found => Err(BlobError::Damaged { tenant: tenant.clone(), digest: *digest, found }),
         }
+    }
+
+    /// A blob's file at its beginning, hashed anew: for what may be too long to be held in memory.
+    ///
+    /// # Errors
+    /// [`BlobError`]: missing, damaged, or not readable.
+    pub fn open_blob(&self, tenant: &TenantId, digest: &Digest) -> Result<File, BlobError> {
+        let path = self.inner.path(tenant, digest);
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(self.missing(tenant, digest)),
+            Err(error) => return Err(StoreError::io("open", path)(error).into()),
+        };
+        let (mut hasher, mut chunk) = (Sha256::new(), vec![0; 256 << 10]);
+        loop {
+            match file.read(&mut chunk) {
+                Ok(0) => break,
+                Ok(length) => hasher.update(&chunk[..length]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(StoreError::io("read", path)(error).into()),
+            }
+        }
+        let found = Digest::from_bytes(hasher.finalize().into());
+        if found != *digest {
+            return Err(BlobError::Damaged { tenant: tenant.clone(), digest: *digest, found });
+        }
+        file.rewind().map_err(StoreError::io("read", path))?;
+        Ok(file)
     }
 
     /// The operations that give a reference back; put them into the transaction whose event says so.

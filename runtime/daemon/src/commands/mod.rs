@@ -1,7 +1,10 @@
 //! Which action a command is, and what carries it out.
 
+mod audit;
+mod blob;
 mod execution;
 mod node;
+mod proof;
 
 use remand_authority::table::Action;
 use remand_model::TenantId;
@@ -39,7 +42,11 @@ pub fn action(command: Command, payload: &Value) -> Result<Action, Refusal> {
         Command::Detach => Some(A::Detach),
         Command::Ping => Some(A::Ping),
         Command::Run | Command::Submit => Some(A::ExecutionSubmit),
-        other => execution::action(other).or_else(|| node::action(other, what)),
+        other => execution::action(other)
+            .or_else(|| proof::action(other))
+            .or_else(|| audit::action(other, what))
+            .or_else(|| blob::action(other, what))
+            .or_else(|| node::action(other, what)),
     };
     found.ok_or_else(|| Refusal::new(Code::CommandUnknown, format!("{} {what}", command.name())))
 }
@@ -63,6 +70,9 @@ pub async fn carry_out(node: &Node, call: &mut Call, reply: &Reply) -> Result<()
         Command::Status | Command::Wait | Command::Logs | Command::Kill | Command::List => {
             execution::carry_out(node, call, reply).await
         }
+        Command::Audit => audit::carry_out(node, call, reply).await,
+        Command::Blob => blob::carry_out(node, call, reply).await,
+        Command::Proof => proof::carry_out(node, call, reply).await,
         Command::Node | Command::Nodes | Command::Sweep => node::carry_out(node, call, reply).await,
         other => Err(Refusal::new(Code::CommandUnknown, other.name())),
     }

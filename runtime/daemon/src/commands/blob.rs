@@ -1,0 +1,148 @@
+//! Blobs: bytes by their digest, up and down.
+
+use std::io::Read as _;
+use std::sync::Arc;
+
+use remand_authority::table::Action;
+use remand_ledger::blob::{BlobWriter, Stored};
+use remand_ledger::store::Condition;
+use remand_ledger::{StateKey, StateOp, Transaction};
+use remand_model::envelope::{Command, Frame, STREAM_BYTES_MAX};
+use remand_model::event::{NewEvent, Subject};
+use remand_model::refusal::{Code, Refusal};
+use remand_model::{Digest, EventType, PROTOCOL_VERSION, TenantId};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::conversation::{Call, Reply};
+use crate::images::unusable;
+use crate::limits;
+use crate::node::Node;
+
+/// Blobs that a client has put: each holds one reference.
+const PUT: &str = "blob.put";
+
+pub fn action(command: Command, what: &str) -> Option<Action> {
+    match (command, what) {
+        (Command::Blob, "put") => Some(Action::BlobPut),
+        (Command::Blob, "get") => Some(Action::BlobGet),
+        _ => None,
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    what: String,
+    sha256: Option<Digest>,
+}
+
+pub async fn carry_out(node: &Node, call: &mut Call, reply: &Reply) -> Result<(), Refusal> {
+    let tenant = super::tenant(call)?;
+    let asked: Asked = super::read(&call.payload)?;
+    match (asked.what.as_str(), asked.sha256) {
+        ("put", None) => put(node, &tenant, call, reply).await,
+        ("get", Some(digest)) => get(node, &tenant, &digest, reply).await,
+        _ => Err(Refusal::new(Code::Malformed, "put takes no sha256, get takes one")),
+    }
+}
+
+/// The next frame of the upload; nothing where the client is gone.
+async fn next(call: &mut Call) -> Option<Frame> {
+    loop {
+        let gone = Arc::clone(&call.gone);
+        tokio::select! {
+            biased;
+            frame = call.stream.recv() => match frame {
+                Some(frame) if frame.header.sequence == call.header.sequence => return Some(frame),
+                // A frame of an earlier request that came late.
+                Some(_) => {}
+                None => return None,
+            },
+            () = gone.notified() => {
+                // Rung again for the conversation's own end.
+                gone.notify_one();
+                return None;
+            }
+        }
+    }
+}
+
+async fn put(node: &Node, tenant: &TenantId, call: &mut Call, reply: &Reply) -> Result<(), Refusal> {
+    let writer = node.workshop.blobs.writer(tenant, limits::BLOB_BYTES_MAX);
+    let mut writer = Some(writer.map_err(|error| unusable(error.into()))?);
+    while let Some(frame) = next(call).await {
+        let refusal = match (frame.header.command, frame.payload.is_empty()) {
+            (Command::Data, true) => match writer.take() {
+                Some(writer) => return finish(node, tenant, writer, reply).await,
+                None => return Ok(()),
+            },
+            (Command::Data, false) => take(&mut writer, &frame.payload),
+            (other, _) => Err(Refusal::new(Code::Malformed, format!("a {} frame inside of a blob", other.name()))),
+        };
+        if let Err(refusal) = refusal
+            && writer.take().is_some()
+        {
+            // Told at once; what the client had sent before it heard is passed over.
+            reply.refuse(refusal).await;
+        }
+    }
+    Ok(())
+}
+
+fn take(writer: &mut Option<BlobWriter>, bytes: &[u8]) -> Result<(), Refusal> {
+    writer.as_mut().map_or(Ok(()), |writer| writer.take(bytes)).map_err(unusable)
+}
+
+async fn finish(node: &Node, tenant: &TenantId, writer: BlobWriter, reply: &Reply) -> Result<(), Refusal> {
+    let stored = tokio::task::block_in_place(|| writer.finish()).map_err(unusable)?;
+    keep(node, tenant, &stored).await?;
+    let (sha256, bytes) = (stored.digest(), stored.bytes());
+    reply.answer(&json!({"protocol_version": PROTOCOL_VERSION, "sha256": sha256, "bytes": bytes})).await;
+    Ok(())
+}
+
+/// Refers to a blob for the client that put it; once, however often it is put.
+async fn keep(node: &Node, tenant: &TenantId, blob: &Stored) -> Result<(), Refusal> {
+    let internal = |error: &dyn std::fmt::Display| Refusal::new(Code::Internal, error.to_string());
+    let key = StateKey::new(PUT, &blob.digest().to_hex()).map_err(|error| internal(&error))?;
+    let is_kept = || node.ledger.state(tenant, &key).map(|value| value.is_some()).map_err(|error| internal(&error));
+    if is_kept()? {
+        return Ok(());
+    }
+    let kind: EventType = "BLOB_STORED".parse().map_err(|error| internal(&error))?;
+    let event = NewEvent::new(kind, Subject::from(tenant))
+        .claim("sha256", *blob.digest())
+        .claim("bytes", blob.bytes().to_string());
+    let mut transaction = Transaction::new(tenant.clone())
+        .event(event)
+        .op(StateOp::Require { key: key.clone(), condition: Condition::Absent })
+        .op(StateOp::Set { key: key.clone(), value: b"1".to_vec() });
+    transaction.ops.extend(blob.keep_ops(limits::TENANT_BLOB_BYTES_MAX));
+    match node.append(transaction).await {
+        // Somebody else put the same bytes at the same time.
+        Err(refusal) if refusal.code == Code::Conflict && is_kept()? => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+async fn get(node: &Node, tenant: &TenantId, digest: &Digest, reply: &Reply) -> Result<(), Refusal> {
+    let mut sent = 0_u64;
+    if *digest != Digest::of(b"") {
+        let file = tokio::task::block_in_place(|| node.workshop.blobs.open_blob(tenant, digest)).map_err(unusable)?;
+        let mut file = std::io::BufReader::with_capacity(STREAM_BYTES_MAX, file);
+        let mut chunk = vec![0; STREAM_BYTES_MAX];
+        loop {
+            let length = file.read(&mut chunk).map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
+            if length == 0 {
+                break;
+            }
+            sent += length as u64;
+            if !reply.stream(Command::Data, &chunk[..length]).await {
+                return Ok(());
+            }
+        }
+    }
+    reply.answer(&json!({"protocol_version": PROTOCOL_VERSION, "sha256": digest, "bytes": sent})).await;
+    Ok(())
+}

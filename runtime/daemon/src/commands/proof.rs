@@ -1,0 +1,48 @@
+//! Proofs of executions, and replays.
+
+use remand_authority::table::Action;
+use remand_ledger::notary::NotaryError;
+use remand_model::canonical;
+use remand_model::envelope::Command;
+use remand_model::refusal::{Code, Refusal};
+use remand_model::{ExecutionId, TenantId};
+use serde::Deserialize;
+
+use crate::conversation::{Call, Reply};
+use crate::node::Node;
+use crate::notary::refusal;
+
+pub fn action(command: Command) -> Option<Action> {
+    match command {
+        Command::Proof => Some(Action::ExecutionProof),
+        _ => None,
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Named {
+    execution_id: ExecutionId,
+}
+
+pub async fn carry_out(node: &Node, call: &mut Call, reply: &Reply) -> Result<(), Refusal> {
+    let tenant = super::tenant(call)?;
+    let named: Named = super::read(&call.payload)?;
+    let bytes = tokio::task::block_in_place(|| proof(node, &tenant, &named.execution_id))?;
+    let document = canonical::parse(&bytes).map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
+    reply.answer(&document).await;
+    Ok(())
+}
+
+/// The proof of an execution that has ended, under a checkpoint of now.
+fn proof(node: &Node, tenant: &TenantId, id: &ExecutionId) -> Result<Vec<u8>, Refusal> {
+    if node.running(tenant, id).is_some() {
+        return Err(Refusal::new(Code::Conflict, "it still runs: wait for its end").retry_after(500));
+    }
+    let checkpoint = node.notary.checkpoint(&node.ledger, tenant).map_err(|error| match error {
+        NotaryError::NoLog(_) => refusal(NotaryError::NotRecorded(id.clone())),
+        other => refusal(other),
+    })?;
+    let proof = node.ledger.execution_proof(tenant, id, &checkpoint).map_err(refusal)?;
+    Ok(proof.to_bytes())
+}

@@ -1,0 +1,55 @@
+//! Root images: a tenant's blob becomes a folder, once, at the first execution that asks for it.
+//!
+//! The folder is named by the digest of the image's bytes and shared; who may use it is decided by who has the blob.
+
+use std::sync::{Mutex, PoisonError};
+
+use remand_image::Bounds;
+use remand_ledger::blob::BlobError;
+use remand_model::refusal::{Code, Refusal};
+use remand_model::run::RootChoice;
+use remand_model::{Digest, TenantId};
+
+use crate::node::Node;
+use crate::notary::chain;
+
+/// One at a time: unpacking takes memory for its window, and the same image must not be unpacked twice at once.
+static UNPACKING: Mutex<()> = Mutex::new(());
+
+/// Makes sure that the image which a request names is unpacked. Blocks for as long as that takes.
+///
+/// # Errors
+/// A refusal: the tenant has no such blob, or it is no image.
+pub fn unpack(node: &Node, tenant: &TenantId, root: &RootChoice) -> Result<(), Refusal> {
+    let RootChoice::Image { sha256 } = root else { return Ok(()) };
+    let invalid = |detail: String| Refusal::new(Code::ContractInvalid, format!("image {sha256}: {detail}"));
+    let digest: Digest = sha256.parse().map_err(|error| invalid(format!("{error}")))?;
+    let blob = node.workshop.blobs.hold(tenant, &digest).map_err(unusable)?;
+    let place = node.ground.images.join(digest.to_hex());
+    if place.is_dir() {
+        return Ok(());
+    }
+    tokio::task::block_in_place(|| {
+        let alone = UNPACKING.lock().unwrap_or_else(PoisonError::into_inner);
+        if place.is_dir() {
+            return Ok(());
+        }
+        let file = node.workshop.blobs.open_blob(tenant, &digest).map_err(unusable)?;
+        let unpacked =
+            remand_image::unpack(file, &place, &Bounds::default()).map_err(|error| invalid(chain(&error)))?;
+        tracing::info!(%digest, ?unpacked, "an image is unpacked");
+        drop((blob, alone));
+        Ok(())
+    })
+}
+
+/// What a client hears of a blob that cannot be used.
+#[must_use]
+pub fn unusable(error: BlobError) -> Refusal {
+    let code = match error {
+        BlobError::Missing { .. } => Code::NotFound,
+        BlobError::TooLong { .. } => Code::TooLarge,
+        _ => Code::Internal,
+    };
+    Refusal::new(code, chain(&error))
+}

@@ -1,0 +1,56 @@
+//! Executions that an earlier life of the daemon left open in the chain: closed before anybody is served.
+
+use std::collections::BTreeMap;
+
+use remand_ledger::store::OpenExecution;
+use remand_model::canonical::Value;
+use remand_model::event::EventType;
+use remand_model::outcome::{Cause, Enforced, ExecutionResult, InputRecord, Outputs, Usage};
+use remand_model::refusal::{Code, Refusal};
+use remand_model::{Event, PROTOCOL_VERSION};
+
+use crate::node::Node;
+
+/// Closes every open execution as lost, with what its start says of it, and returns how many there were.
+///
+/// # Errors
+/// A refusal: one could not be closed; nothing may be served.
+pub async fn close_open(node: &Node) -> Result<usize, Refusal> {
+    let internal = |error: &dyn std::fmt::Display| Refusal::new(Code::Internal, error.to_string());
+    let open = node.ledger.open_executions().map_err(|error| internal(&error))?;
+    for execution in &open {
+        let started = node.ledger.event(&execution.tenant, execution.started_event_id);
+        let started = started.map_err(|error| internal(&error))?;
+        let started = started.ok_or_else(|| internal(&format!("the start of {} is missing", execution.execution)))?;
+        node.record_lost(execution.started_event_id, &result(execution, &started)).await?;
+        tracing::warn!(execution = %execution.execution, "it was open when the runtime went down; it is closed as lost");
+    }
+    Ok(open.len())
+}
+
+/// What is known of it.
+fn result(open: &OpenExecution, started: &Event) -> ExecutionResult {
+    assert_eq!(started.event_type, EventType::EXECUTION_STARTED, "what opens an execution is its start");
+    let claim = |name: &str| started.payload.claims.get(name).and_then(Value::as_text).unwrap_or_default().to_owned();
+    let reason = "the runtime went down while it ran; what it did until then is not known".to_owned();
+    let cause = Cause::Lost { reason };
+    ExecutionResult {
+        protocol_version: PROTOCOL_VERSION.into(),
+        execution_id: open.execution.clone(),
+        tenant_id: open.tenant.clone(),
+        exit_code: cause.exit_code(),
+        hint: crate::hint::of(&cause),
+        cause,
+        limits_hit: Vec::new(),
+        usage: Usage::default(),
+        input: InputRecord::none(),
+        outputs: Outputs::none(),
+        enforced: Enforced {
+            policy_sha256: claim("policy_sha256"),
+            confinement_sha256: claim("confinement_sha256"),
+            ..Enforced::default()
+        },
+        timing_us: BTreeMap::new(),
+        record: None,
+    }
+}
