@@ -1,22 +1,19 @@
 //! Takes the measurements: interleaved single runs for latency and processor time, then blocks of parallel launchers.
 
 use super::peers::{Ground, PROBE_CODE, Peer, UNIFIED, Workload};
+use super::starter::Starter;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::wait::wait;
-use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-
-static RUNS: AtomicU64 = AtomicU64::new(0);
 
 /// What was measured of one peer with one workload.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Samples {
     /// From before the start to after the reaping, one per run.
     pub latency: Vec<Duration>,
-    /// Processor time of everything that was started and reaped, all runs of `latency` together.
+    /// Processor time of everything that worked for these runs, all of them together.
     pub processor: Duration,
     /// Runs that ended inside the parallel blocks.
     pub parallel_runs: u64,
@@ -27,42 +24,31 @@ pub struct Samples {
 /// A peer that takes part, or why it does not.
 pub type Admission = Result<Samples, String>;
 
+/// How the parallel part is run.
+#[derive(Debug, Clone, Copy)]
+pub struct Load {
+    /// Threads that start runs.
+    pub launchers: usize,
+    /// Length of a block.
+    pub time: Duration,
+    /// Blocks of each peer.
+    pub blocks: usize,
+}
+
 /// Runs a workload once in a peer's box and says why it did not work, if so.
 ///
 /// A box that runs nothing would be the fastest of all: the rehearsal makes the program return a code that only it knows.
 pub fn rehearse(ground: &Ground, peer: Peer, workload: Workload) -> Result<(), String> {
-    let attempt = |workload| on_its_ground(peer, || command(ground, peer, workload).output());
-    let output = attempt(workload).map_err(|error| format!("cannot start: {error}"))?;
-    let probe = attempt(Workload::Probe).map_err(|error| format!("cannot start: {error}"))?;
+    let attempt = |workload| on_its_ground(peer, || Starter::of(ground, peer)?.rehearse(ground, workload));
+    let (real, probe) = (attempt(workload)?, attempt(Workload::Probe)?);
     reap_orphans();
-    if output.status.success() && output.stdout == workload.stdout() {
-        return match probe.status.code() {
-            Some(PROBE_CODE) => Ok(()),
-            _ => Err(format!("it says that all went well, but the program's own exit code is lost: {}", probe.status)),
-        };
+    if real.code != Some(0) || real.stdout != workload.stdout() {
+        return Err(real.message);
     }
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    let last = stderr.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no message");
-    let short: String = last.chars().filter(|c| !c.is_control() && *c != '|').take(160).collect();
-    Err(format!("{}: {short}", output.status))
-}
-
-fn command(ground: &Ground, peer: Peer, workload: Workload) -> Command {
-    let id = format!("remand-bench-{}-{}", std::process::id(), RUNS.fetch_add(1, Ordering::Relaxed));
-    let mut command = ground.command(peer, workload, &id);
-    command.stdin(Stdio::null());
-    command
-}
-
-/// One timed run; a run that fails in the middle of a measurement makes the measurement worthless.
-fn timed(ground: &Ground, peer: Peer, workload: Workload) -> Duration {
-    let mut command = command(ground, peer, workload);
-    command.stdout(Stdio::null()).stderr(Stdio::null()); // pipes to read would slow the plain spawn most
-    let began = Instant::now();
-    let status = command.status().expect("it started in the rehearsal");
-    let latency = began.elapsed();
-    assert!(status.success(), "{}: {status}", peer.name());
-    latency
+    if probe.code != Some(PROBE_CODE) {
+        return Err(format!("it says that all went well, but the program's own exit code is lost: {}", probe.message));
+    }
+    Ok(())
 }
 
 /// Calls `start` on a thread that sees what the peer wants to see; such a thread is not used for anything else.
@@ -110,16 +96,50 @@ fn children_time() -> Duration {
         .sum()
 }
 
+/// Processor time of the daemon, its living children, and all that they have reaped (proc_pid_stat(5)).
+fn daemon_time(pid: u32) -> Duration {
+    const TICK: Duration = Duration::from_millis(10); // USER_HZ is 100 everywhere that Debian runs
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("the daemon lives").flatten();
+    let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    let children: Vec<u32> =
+        lists.flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect();
+    children.iter().chain([&pid]).map(|pid| TICK * ticks(*pid)).sum()
+}
+
+/// `utime + stime + cutime + cstime`; nothing for a process that has just ended.
+fn ticks(pid: u32) -> u32 {
+    const UTIME: usize = 11; // counted from the field after the name, which may hold spaces
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ').skip(UTIME).take(4);
+    fields.filter_map(|field| field.parse::<u32>().ok()).sum()
+}
+
 /// `rounds` runs of every peer in turn: whatever disturbs the machine disturbs all alike.
+///
+/// What a daemon does for a run it may do before and after it, so its time is taken over runs in a row, afterwards.
 pub fn interleave(ground: &Ground, workload: Workload, peers: &mut [(Peer, Samples)], rounds: usize) {
+    let mut starters: Vec<Starter> = peers.iter().map(|(peer, _)| starter(ground, *peer)).collect();
     for _ in 0..rounds {
-        for (peer, samples) in peers.iter_mut() {
+        for ((peer, samples), starter) in peers.iter_mut().zip(&mut starters) {
             let before = children_time();
-            samples.latency.push(on_its_ground(*peer, || timed(ground, *peer, workload)));
+            samples.latency.push(on_its_ground(*peer, || starter.timed(ground, workload)));
             reap_orphans();
             samples.processor += children_time() - before;
         }
     }
+    let Some(served) = &ground.served else { return };
+    for ((_, samples), starter) in peers.iter_mut().zip(&mut starters).filter(|((peer, _), _)| peer.is_served()) {
+        let before = daemon_time(served.pid);
+        for _ in 0..rounds {
+            starter.timed(ground, workload);
+        }
+        reap_orphans();
+        samples.processor += daemon_time(served.pid) - before;
+    }
+}
+
+fn starter(ground: &Ground, peer: Peer) -> Starter {
+    Starter::of(ground, peer).expect("there was one in the rehearsal")
 }
 
 /// `launchers` threads start runs of one peer as fast as they can for `time`, peer after peer, `blocks` times over.
@@ -139,21 +159,11 @@ pub fn saturate(ground: &Ground, workload: Workload, peers: &mut [(Peer, Samples
     }
 }
 
-/// How the parallel part is run.
-#[derive(Debug, Clone, Copy)]
-pub struct Load {
-    /// Threads that start runs.
-    pub launchers: usize,
-    /// Length of a block.
-    pub time: Duration,
-    /// Blocks of each peer.
-    pub blocks: usize,
-}
-
 fn launch_until(ground: &Ground, peer: Peer, workload: Workload, end: Instant) -> u64 {
+    let mut starter = starter(ground, peer);
     let mut runs = 0;
     while Instant::now() < end {
-        timed(ground, peer, workload);
+        starter.timed(ground, workload);
         runs += 1;
     }
     runs

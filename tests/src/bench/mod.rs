@@ -7,3 +7,4 @@ pub mod measure;
 pub mod oci;
 pub mod peers;
 pub mod report;
+pub mod starter;

@@ -1,6 +1,7 @@
 //! Who is compared: for each box the command that runs a workload in it with all the isolation that it offers.
 
 use super::oci;
+use remand_model::run::{RunRequest, Volume};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -58,6 +59,10 @@ impl Workload {
 pub enum Peer {
     /// `posix_spawn` and nothing else: the measure of all.
     Plain,
+    /// The connected API of a running daemon: one connection, one execution after the other.
+    RemandConnected,
+    /// A fresh `remand run` process that finds a running daemon.
+    RemandServed,
     /// A fresh `remand run` that starts its daemon, runs, and ends it.
     RemandAlone,
     /// bubblewrap, all namespaces.
@@ -72,14 +77,25 @@ pub enum Peer {
 
 impl Peer {
     /// All, plain first.
-    pub const ALL: [Self; 6] = [Self::Plain, Self::RemandAlone, Self::Bubblewrap, Self::Crun, Self::Runc, Self::Runsc];
+    pub const ALL: [Self; 8] = [
+        Self::Plain,
+        Self::RemandConnected,
+        Self::RemandServed,
+        Self::RemandAlone,
+        Self::Bubblewrap,
+        Self::Crun,
+        Self::Runc,
+        Self::Runsc,
+    ];
 
     /// As it is called in the report and on the command line.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Plain => "plain",
-            Self::RemandAlone => "remand-run",
+            Self::RemandConnected => "remand-api",
+            Self::RemandServed => "remand-client",
+            Self::RemandAlone => "remand-alone",
             Self::Bubblewrap => "bwrap",
             Self::Crun => "crun",
             Self::Runc => "runc",
@@ -92,6 +108,8 @@ impl Peer {
     pub fn meaning(self) -> &'static str {
         match self {
             Self::Plain => "posix_spawn and exec, no isolation",
+            Self::RemandConnected => "the whole cell and its record, asked for over a connection to a running daemon",
+            Self::RemandServed => "`remand run` beside a running daemon, as a fresh process each time",
             Self::RemandAlone => "`remand run` without a daemon: it starts one, and ends it",
             Self::Bubblewrap => "seven namespaces, read-only binds, no capabilities; no control group, no filter",
             Self::Crun | Self::Runc => {
@@ -99,6 +117,12 @@ impl Peer {
             }
             Self::Runsc => "its own kernel in user space, no network, no control group",
         }
+    }
+
+    /// Whether its work is done by the running daemon, not by children of ours.
+    #[must_use]
+    pub fn is_served(self) -> bool {
+        matches!(self, Self::RemandConnected | Self::RemandServed)
     }
 
     /// Whether it must not see the second version's hierarchy beside the first's: crun refuses such hosts otherwise.
@@ -111,7 +135,7 @@ impl Peer {
     #[must_use]
     pub fn program(self) -> Option<&'static str> {
         match self {
-            Self::Plain | Self::RemandAlone => None,
+            Self::Plain | Self::RemandConnected | Self::RemandServed | Self::RemandAlone => None,
             Self::Bubblewrap => Some("bwrap"),
             Self::Crun => Some("crun"),
             Self::Runc => Some("runc"),
@@ -130,15 +154,36 @@ pub struct Ground {
     pub folder: PathBuf,
     /// The folder of `remand`.
     pub binaries: PathBuf,
+    /// The running daemon, where there is one.
+    pub served: Option<Served>,
+}
+
+/// A daemon that `scripts/bench` has started.
+#[derive(Debug, Clone)]
+pub struct Served {
+    /// Its socket.
+    pub socket: PathBuf,
+    /// Its process id.
+    pub pid: u32,
 }
 
 impl Ground {
     /// Makes what the boxes need below `folder`, which holds `bench/true` already.
-    pub fn prepare(folder: &Path, binaries: &Path) -> std::io::Result<Self> {
+    pub fn prepare(folder: &Path, binaries: &Path, served: Option<Served>) -> std::io::Result<Self> {
         for workload in [Workload::True, Workload::Python, Workload::Probe] {
             oci::write_bundle(&folder.join(bundle(workload)), &folder.join("bench"), workload)?;
         }
-        Ok(Self { folder: folder.to_owned(), binaries: binaries.to_owned() })
+        Ok(Self { folder: folder.to_owned(), binaries: binaries.to_owned(), served })
+    }
+
+    /// The request of one run over the connected API.
+    #[must_use]
+    pub fn request(&self, workload: Workload, id: &str) -> RunRequest {
+        let argv = workload.argv().iter().map(|word| (*word).to_owned()).collect();
+        let mut request = RunRequest::new(id.parse().expect("a plain id"), argv);
+        let source = self.folder.join("bench").to_str().expect("a plain path").to_owned();
+        request.volumes = vec![Volume { source, target: "/bench".to_owned(), writable: false }];
+        request
     }
 
     /// The command of one run; `id` is used by no other run.
@@ -146,7 +191,18 @@ impl Ground {
     pub fn command(&self, peer: Peer, workload: Workload, id: &str) -> Command {
         match peer {
             Peer::Plain => self.plain(workload),
-            Peer::RemandAlone => self.remand(workload),
+            Peer::RemandServed | Peer::RemandConnected => {
+                let mut command = self.remand(workload);
+                command.envs(self.served.as_ref().map(|served| ("REMAND_SOCKET", &served.socket)));
+                command
+            }
+            Peer::RemandAlone => {
+                let mut command = self.remand(workload);
+                command.env("REMAND_SOCKET", self.folder.join("alone/run/root.sock"));
+                command.env("REMAND_STATE", self.folder.join("alone/state"));
+                command.env("REMAND_RUN", self.folder.join("alone/run"));
+                command
+            }
             Peer::Bubblewrap => self.bubblewrap(workload),
             Peer::Crun => self.container("crun", &[], workload, id),
             Peer::Runc => self.container("runc", &[], workload, id),
@@ -167,7 +223,7 @@ impl Ground {
 
     fn remand(&self, workload: Workload) -> Command {
         let mut command = Command::new(self.binaries.join("remand"));
-        command.arg("run").arg("-v").arg(self.bind()).arg("--").args(workload.argv());
+        command.args(["run", "--quiet"]).arg("-v").arg(self.bind()).arg("--").args(workload.argv());
         command
     }
 

@@ -1,10 +1,10 @@
 //! The driver of `scripts/bench`: measures, prints the report, writes it to a file.
 //!
-//! `bench --ground DIR --binaries DIR [--rounds N] [--seconds S] [--launchers N] [--only NAME,…] [--out FILE]`
+//! `bench --ground DIR --binaries DIR [--socket PATH --daemon PID] [--rounds N] [--seconds S] [--launchers N] [--only NAME,…] [--out FILE]`
 #![forbid(unsafe_code)]
 
 use remand_tests::bench::measure::{self, Load, Samples};
-use remand_tests::bench::peers::{Ground, Peer, Workload};
+use remand_tests::bench::peers::{Ground, Peer, Served, Workload};
 use remand_tests::bench::report;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -30,7 +30,7 @@ fn options() -> Result<BTreeMap<String, String>, String> {
     let mut options = BTreeMap::new();
     for pair in words.chunks(2) {
         let name = pair[0].strip_prefix("--").ok_or_else(|| format!("`{}` is no option", pair[0]))?;
-        let known = ["ground", "binaries", "rounds", "seconds", "launchers", "only", "out"];
+        let known = ["ground", "binaries", "socket", "daemon", "rounds", "seconds", "launchers", "only", "out"];
         let value =
             pair.get(1).filter(|_| known.contains(&name)).ok_or_else(|| format!("`{name}`: unknown or no value"))?;
         options.insert(name.to_owned(), value.clone());
@@ -44,7 +44,12 @@ fn number<T: std::str::FromStr>(options: &BTreeMap<String, String>, name: &str, 
 
 fn bench(options: &BTreeMap<String, String>) -> Result<(), String> {
     let path = |name: &str| options.get(name).map(Path::new).ok_or_else(|| format!("--{name} is needed"));
-    let ground = Ground::prepare(path("ground")?, path("binaries")?).map_err(|error| format!("--ground: {error}"))?;
+    let served = match options.get("socket") {
+        Some(socket) => Some(Served { socket: socket.into(), pid: number(options, "daemon", 0)? }),
+        None => None,
+    };
+    let ground =
+        Ground::prepare(path("ground")?, path("binaries")?, served).map_err(|error| format!("--ground: {error}"))?;
     let rounds = number(options, "rounds", 200)?;
     let time = Duration::try_from_secs_f64(number(options, "seconds", 2.0)?).map_err(|error| error.to_string())?;
     let load = Load { launchers: number(options, "launchers", 8)?, time, blocks: BLOCKS };
