@@ -55,3 +55,5 @@ pub const EVENTS_SHOWN_MAX: usize = 1000;
 pub const EXPORTS_AT_ONCE: usize = 2;
 /// Bytes of an output that a replay compares byte by byte; longer ones are compared by digest.
 pub const COMPARED_BYTES_MAX: u64 = 64 << 20;
+/// Pause between two looks at the count of refused forks where the kernel does not tell.
+pub const PIDS_CHECK: Duration = Duration::from_millis(200);

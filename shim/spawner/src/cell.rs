@@ -14,6 +14,8 @@ use crate::template::write_map;
 
 /// Lowest number for the descriptors that the child lays out, so that no target of the layout is one of its sources.
 const ABOVE: i32 = 64;
+/// `CLONE_CLEAR_SIGHAND`: no signal stays ignored, not even those two that the C library keeps for itself.
+const CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 /// Numbers in the shim: the streams, then spec, control, and the `tasks` files.
 const FIRST_TASKS: i32 = 5;
 
@@ -45,7 +47,7 @@ pub fn make(
         | libc::CLONE_NEWNET
         | libc::CLONE_NEWIPC
         | libc::CLONE_NEWUTS;
-    let flags = (namespaces | libc::CLONE_PARENT) as u64;
+    let flags = (namespaces | libc::CLONE_PARENT) as u64 | CLEAR_SIGHAND;
     let folder = groups.folder.as_ref().map(AsFd::as_fd);
     match process::clone(flags, folder, 0).map_err(failed)? {
         Side::Child => {
