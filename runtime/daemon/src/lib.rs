@@ -23,6 +23,7 @@ pub mod notary;
 pub mod order;
 pub mod pass;
 pub mod ready;
+pub mod replay;
 pub mod run;
 pub mod serve;
 pub mod slots;

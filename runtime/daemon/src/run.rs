@@ -209,7 +209,10 @@ fn accepted(id: &ExecutionId) -> Vec<u8> {
 }
 
 /// Records, executes, records. A task of its own: a client that goes away cannot leave it half done.
-async fn execute(node: Node, prepared: Prepared, ticket: Ticket) -> Result<ExecutionResult, Refusal> {
+///
+/// # Errors
+/// A refusal: nothing was started, or its end could not be recorded.
+pub async fn execute(node: Node, prepared: Prepared, ticket: Ticket) -> Result<ExecutionResult, Refusal> {
     let started = node.record_start(&ticket.tenant, &prepared).await?;
     let (mut result, stored) = node.workshop.execute(&prepared.order, ticket, &started).await;
     node.record_end(started, &mut result, stored).await?;

@@ -72,7 +72,7 @@ pub async fn carry_out(node: &Node, call: &mut Call, reply: &Reply) -> Result<()
         }
         Command::Audit => audit::carry_out(node, call, reply).await,
         Command::Blob => blob::carry_out(node, call, reply).await,
-        Command::Proof => proof::carry_out(node, call, reply).await,
+        Command::Proof | Command::Replay => proof::carry_out(node, call, reply).await,
         Command::Node | Command::Nodes | Command::Sweep => node::carry_out(node, call, reply).await,
         other => Err(Refusal::new(Code::CommandUnknown, other.name())),
     }

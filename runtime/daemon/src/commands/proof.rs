@@ -11,10 +11,12 @@ use serde::Deserialize;
 use crate::conversation::{Call, Reply};
 use crate::node::Node;
 use crate::notary::refusal;
+use crate::replay;
 
 pub fn action(command: Command) -> Option<Action> {
     match command {
         Command::Proof => Some(Action::ExecutionProof),
+        Command::Replay => Some(Action::ExecutionReplay),
         _ => None,
     }
 }
@@ -28,6 +30,10 @@ struct Named {
 pub async fn carry_out(node: &Node, call: &mut Call, reply: &Reply) -> Result<(), Refusal> {
     let tenant = super::tenant(call)?;
     let named: Named = super::read(&call.payload)?;
+    if call.header.command == Command::Replay {
+        reply.answer(&replay::replay(node, &tenant, &named.execution_id, &call.gone).await?).await;
+        return Ok(());
+    }
     let bytes = tokio::task::block_in_place(|| proof(node, &tenant, &named.execution_id))?;
     let document = canonical::parse(&bytes).map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
     reply.answer(&document).await;
