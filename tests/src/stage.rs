@@ -117,6 +117,12 @@ impl Stage {
         self.daemon.pid()
     }
 
+    /// The daemon's children: the spawners, and the keepers of what runs.
+    #[must_use]
+    pub fn children(&self) -> Vec<u32> {
+        self.daemon.children()
+    }
+
     /// A fresh folder that boxes may be given, for reading and writing.
     #[must_use]
     pub fn folder(&self) -> PathBuf {
