@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Each crate of the workspace with the crates of the workspace that it may use directly, outside its own tests.
 ///
 /// `remand-tests` attacks the whole product and may use anything; nothing may use it.
-pub const ARROWS: [(&str, &[&str]); 14] = [
+pub const ARROWS: [(&str, &[&str]); 15] = [
     ("remand-model", &[]),
+    ("remand-image", &["remand-model"]),
     ("remand-spec", &[]),
     ("remand-sys", &[]),
     ("remand-spawner", &["remand-spec", "remand-sys"]),
@@ -27,6 +28,7 @@ pub const ARROWS: [(&str, &[&str]); 14] = [
             "remand-ledger",
             "remand-cgroup",
             "remand-host",
+            "remand-image",
             "remand-engine",
             "remand-spec",
         ],

@@ -1,3 +1,5 @@
+//! Events: one entry has one spelling, and nothing else is read as one.
+
 use super::*;
 
 fn sample() -> Event {

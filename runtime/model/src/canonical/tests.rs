@@ -1,3 +1,5 @@
+//! Canonical JSON: what is accepted comes out in one spelling, everything else is refused with its place.
+
 use serde::{Deserialize, Serialize};
 
 use super::*;
