@@ -111,8 +111,12 @@ impl Workshop {
             result.cause = cause;
             Vec::new()
         });
-        self.measure(&cell, &mut result);
-        self.clear(&cell).await;
+        measure(&cell, &mut result);
+        // Nobody waits for this; the range of ids rests until it is done.
+        tokio::spawn(async move {
+            clear(&cell).await;
+            drop(slot);
+        });
         (seal(result, started_ns), stored)
     }
 
@@ -179,52 +183,52 @@ impl Workshop {
             }
         }
     }
+}
 
-    /// Usage and events, read before the groups go.
-    fn measure(&self, cell: &Cell, result: &mut ExecutionResult) {
-        match cell.usage() {
-            Ok(usage) => result.usage = usage_of(&usage),
-            Err(error) => tracing::error!(%error, "the usage of a cell could not be read"),
-        }
-        match cell.events() {
-            Ok(events) => {
-                let mut hit = |count: u64, name: &str| {
-                    if count > 0 && !result.limits_hit.iter().any(|known| known == name) {
-                        result.limits_hit.push(name.into());
-                    }
-                };
-                hit(events.oom_kills, "memory");
-                hit(events.pids_max_hits, "pids");
-                if events.oom_kills > 0 && matches!(result.cause, Cause::Signaled { signal: 9 } | Cause::Lost { .. }) {
-                    result.cause = Cause::Oom;
-                }
-                let failed = !matches!(result.cause, Cause::Exited { code: 0 });
-                if events.pids_max_hits > 0
-                    && failed
-                    && matches!(result.cause, Cause::Exited { .. } | Cause::Signaled { .. })
-                {
-                    result.cause = Cause::PidsLimit;
-                }
-            }
-            Err(error) => tracing::error!(%error, "the events of a cell could not be read"),
-        }
+/// Usage and events, read before the groups go.
+fn measure(cell: &Cell, result: &mut ExecutionResult) {
+    match cell.usage() {
+        Ok(usage) => result.usage = usage_of(&usage),
+        Err(error) => tracing::error!(%error, "the usage of a cell could not be read"),
     }
+    match cell.events() {
+        Ok(events) => {
+            let mut hit = |count: u64, name: &str| {
+                if count > 0 && !result.limits_hit.iter().any(|known| known == name) {
+                    result.limits_hit.push(name.into());
+                }
+            };
+            hit(events.oom_kills, "memory");
+            hit(events.pids_max_hits, "pids");
+            if events.oom_kills > 0 && matches!(result.cause, Cause::Signaled { signal: 9 } | Cause::Lost { .. }) {
+                result.cause = Cause::Oom;
+            }
+            let failed = !matches!(result.cause, Cause::Exited { code: 0 });
+            if events.pids_max_hits > 0
+                && failed
+                && matches!(result.cause, Cause::Exited { .. } | Cause::Signaled { .. })
+            {
+                result.cause = Cause::PidsLimit;
+            }
+        }
+        Err(error) => tracing::error!(%error, "the events of a cell could not be read"),
+    }
+}
 
-    /// Kills what is left and removes the groups; what cannot be removed is the sweep's.
-    async fn clear(&self, cell: &Cell) {
-        match cell.remove(Duration::ZERO) {
-            Ok(()) => return,
-            Err(error) => tracing::debug!(%error, "a cell is not empty yet"),
-        }
-        hard_kill(cell);
-        for _ in 0..limits::CLEAR_TRIES {
-            if cell.remove(Duration::ZERO).is_ok() {
-                return;
-            }
-            tokio::time::sleep(limits::CLEAR_PAUSE).await;
-        }
-        tracing::error!(cell = cell.relative(), "a cell could not be removed; the next sweep tries again");
+/// Kills what is left and removes the groups; what cannot be removed is the sweep's.
+async fn clear(cell: &Cell) {
+    match cell.remove(Duration::ZERO) {
+        Ok(()) => return,
+        Err(error) => tracing::debug!(%error, "a cell is not empty yet"),
     }
+    hard_kill(cell);
+    for _ in 0..limits::CLEAR_TRIES {
+        if cell.remove(Duration::ZERO).is_ok() {
+            return;
+        }
+        tokio::time::sleep(limits::CLEAR_PAUSE).await;
+    }
+    tracing::error!(cell = cell.relative(), "a cell could not be removed; the next sweep tries again");
 }
 
 pub(crate) fn hard_kill(cell: &Cell) {

@@ -117,15 +117,13 @@ async fn execute(
     };
     let mut work = tokio::spawn(run::execute(node.clone(), prepared, ticket));
     let feeding = tokio::spawn(feed(sender, input));
-    let outcome = loop {
-        tokio::select! {
-            outcome = &mut work => break outcome,
-            () = gone.notified() => {
-                cancel.notify_one();
-                // Rung again for the conversation's own end.
-                gone.notify_one();
-                break (&mut work).await;
-            }
+    let outcome = tokio::select! {
+        outcome = &mut work => outcome,
+        () = gone.notified() => {
+            cancel.notify_one();
+            // Rung again for the conversation's own end.
+            gone.notify_one();
+            (&mut work).await
         }
     };
     feeding.abort();
