@@ -49,14 +49,21 @@ pub fn make(
         | libc::CLONE_NEWUTS;
     let flags = (namespaces | libc::CLONE_PARENT) as u64 | CLEAR_SIGHAND;
     let folder = groups.folder.as_ref().map(AsFd::as_fd);
-    match process::clone(flags, folder, 0).map_err(failed)? {
+    // Whoever is effective now owns the user namespace, and what the kernel allows a user is charged to its owner: so it is
+    // the cell's own first id, and no box can use up what another one, or the host's root, is allowed.
+    let ids_first = vetted.spec().ids_first;
+    let cloned = confine::act_as(ids_first).and_then(|()| process::clone(flags, folder, 0));
+    if !matches!(cloned, Ok(Side::Child)) {
+        confine::act_as(0).map_err(failed)?;
+    }
+    match cloned.map_err(failed)? {
         Side::Child => {
             drop(ready);
             plan.become_shim(go.as_fd())
         }
         Side::Parent(pid, cell) => {
             // On failure `ready` closes unwritten, and the child ends by itself.
-            map_ids(proc, pid, vetted.spec().ids_first)
+            map_ids(proc, pid, ids_first)
                 .and_then(|()| file::write_all(ready.as_fd(), b"g"))
                 .map_err(|error| Failure::call(Stage::Ids, "cannot map the cell's ids", error))?;
             Ok(cell)

@@ -63,6 +63,7 @@ fn start(arguments: Vec<String>) -> Result<Spawner, String> {
     let estate = read_estate(estate)?;
     // Templates are looked into by users that they do not belong to; their modes are meant as they are written.
     process::set_umask(0);
+    remand_sys::confine::keep_capabilities().map_err(|error| format!("securebits: {error}"))?;
     let shim = pin(shim).map_err(|error| format!("cannot pin the shim {shim}: {error}"))?;
     let program = file::open(c"/proc/self/exe", libc::O_PATH, 0).map_err(|error| format!("/proc/self/exe: {error}"))?;
     let groups = Groups::open(&estate).map_err(|error| format!("cannot open the estate's control groups: {error}"))?;

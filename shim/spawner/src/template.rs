@@ -87,7 +87,13 @@ impl Templates {
             self.current = Some(key);
             return Ok(false);
         }
-        let namespace = self.assemble(spec, &sources)?;
+        let assembled = self.assemble(spec, &sources);
+        if assembled.is_err() {
+            // A half-made root is nobody's.
+            self.leave()
+                .map_err(|error| Failure::call(Stage::Template, "cannot return to the host's mounts", error))?;
+        }
+        let namespace = assembled?;
         if !is_volatile(spec) {
             self.kept.push((key.clone(), namespace));
             self.kept.drain(..self.kept.len().saturating_sub(TEMPLATES_MAX));
@@ -101,10 +107,9 @@ impl Templates {
         if is_volatile(spec) { self.leave() } else { Ok(()) }
     }
 
-    /// Opens a host path as it is now, following no link.
+    /// Opens a host path as it is now, below the host's root whatever this process's own root is, following no link.
     fn resolve(&self, path: &[u8]) -> Result<OwnedFd> {
-        let exact = file::NO_SYMLINKS | file::NO_MAGICLINKS;
-        file::open_at(self.root.as_fd(), &c_string(path)?, libc::O_PATH, 0, exact)
+        file::open_at(self.root.as_fd(), &c_string(path)?, libc::O_PATH, 0, file::IN_ROOT | file::NO_SYMLINKS)
     }
 
     fn assemble(&mut self, spec: &SpawnSpec, sources: &[(OwnedFd, Stat)]) -> std::result::Result<OwnedFd, Failure> {

@@ -21,6 +21,25 @@ pub fn become_user(uid: u32, gid: u32) -> Result<()> {
     if found == [uid, uid, gid, gid] { Ok(()) } else { Err(Errno(libc::EPERM)) }
 }
 
+/// setresuid(2) of the effective id alone. With [`keep_capabilities`] nothing else changes; what is made meanwhile is that
+/// user's, as a user namespace is its owner's, see user_namespaces(7).
+///
+/// # Errors
+/// The call's.
+pub fn act_as(uid: u32) -> Result<()> {
+    // SAFETY: no memory is passed; −1 leaves an id as it is.
+    check(unsafe { libc::syscall(libc::SYS_setresuid, -1, uid, -1) }).map(drop)
+}
+
+/// `SECBIT_NO_SETUID_FIXUP`: changes of ids leave the capabilities of this process alone, see capabilities(7).
+///
+/// # Errors
+/// The call's.
+pub fn keep_capabilities() -> Result<()> {
+    const NO_SETUID_FIXUP: u64 = 1 << 2;
+    prctl(libc::PR_SET_SECUREBITS, NO_SETUID_FIXUP, 0).map(drop)
+}
+
 /// prctl(2) with two arguments.
 fn prctl(option: i32, value: u64, second: u64) -> Result<i64> {
     // SAFETY: every option used in this file takes plain numbers, no pointers.
