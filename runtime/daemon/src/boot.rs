@@ -135,6 +135,7 @@ fn backend_name(kind: Kind) -> &'static str {
 
 /// A folder with this mode and owner; an existing one must not be writable by anybody else.
 fn folder(path: &Path, mode: u32, owner: (u32, u32)) -> Result<(), BootError> {
+    above(path)?;
     std::fs::create_dir_all(path).map_err(at("make", path))?;
     let found = std::fs::symlink_metadata(path).map_err(at("look at", path))?;
     let ours = found.uid() == 0 || found.uid() == owner.0;
@@ -143,6 +144,16 @@ fn folder(path: &Path, mode: u32, owner: (u32, u32)) -> Result<(), BootError> {
     }
     std::os::unix::fs::chown(path, Some(owner.0), Some(owner.1)).map_err(at("give away", path))?;
     std::fs::set_permissions(path, Permissions::from_mode(mode)).map_err(at("set the mode of", path))
+}
+
+/// The folders above one of ours, where the host has none yet: everybody may pass through them, whatever the umask says.
+fn above(path: &Path) -> Result<(), BootError> {
+    let missing: Vec<&Path> = path.ancestors().skip(1).take_while(|folder| !folder.exists()).collect();
+    for folder in missing.into_iter().rev().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir(folder).map_err(at("make", folder))?;
+        std::fs::set_permissions(folder, Permissions::from_mode(0o755)).map_err(at("set the mode of", folder))?;
+    }
+    Ok(())
 }
 
 fn state_folders(config: &Config) -> Result<(), BootError> {
