@@ -80,10 +80,11 @@ impl Failure {
     }
 }
 
-/// Prints `remand: …` on standard error. Where that is gone, nobody is left to tell.
+/// Prints `remand: …` on standard error; further lines are set in, so that none can pass for one of ours. Where that is
+/// gone, nobody is left to tell.
 pub(crate) fn say(line: &str) {
     let lines: Vec<String> = line.lines().map(printable).collect();
-    writeln!(io::stderr(), "remand: {}", lines.join("\n")).unwrap_or(());
+    writeln!(io::stderr(), "remand: {}", lines.join("\n  ")).unwrap_or(());
 }
 
 /// Prints a line of our own on standard error, without a name in front.
