@@ -25,7 +25,7 @@ use crate::spawner::Spawners;
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The ledger.
-    #[error("the ledger cannot be opened: {0}")]
+    #[error("the ledger cannot be opened: {}", crate::notary::chain(.0))]
     Ledger(#[from] remand_ledger::store::OpenError),
     /// The blobs.
     #[error("the blobs cannot be opened: {0}")]
@@ -34,7 +34,7 @@ pub enum ServeError {
     #[error(transparent)]
     Keys(#[from] crate::notary::KeysError),
     /// What an earlier life left open.
-    #[error("what was running when the runtime went down cannot be closed: {0:?}")]
+    #[error("what was running when the runtime went down cannot be closed: {0}")]
     Lost(remand_model::refusal::Refusal),
     /// The runtime's own descriptors.
     #[error("cannot serve: {0}")]

@@ -1,0 +1,279 @@
+//! The record from outside: a real daemon runs programs, and what it says about them is checked without it.
+
+mod kit;
+
+use std::path::{Path, PathBuf};
+
+use kit::{Folder, Place, audit, kinds, place, proof, request, run, text};
+use remand_client::{Captured, Client, ClientError};
+use remand_ledger::bundle::{Trust, verify_proof};
+use remand_ledger::policy_file::Policy;
+use remand_ledger::verify::{Options, verify_export};
+use remand_model::Digest;
+use remand_model::envelope::Command;
+use remand_model::outcome::Cause;
+use remand_model::refusal::Code;
+use remand_model::run::RootChoice;
+use serde_json::json;
+
+/// Trust in the keys that the daemon names; a verifier keeps them from then on.
+fn trust(client: &mut Client) -> Trust {
+    let root = audit(client, &json!({"what": "root"}));
+    let trust = Trust::in_policy(Policy::of_log(text(&root, "log_key").parse().expect("a key")));
+    let trust = trust.for_origin(text(&root, "origin").parse().expect("an origin"));
+    trust.with_attest(vec![text(&root, "attest_key").parse().expect("a key")]).expect("keys of their own")
+}
+
+fn export(client: &mut Client, to: &Path) {
+    let tenant = client.tenant().expect("attached").clone();
+    client.export_audit_log(&tenant, &mut Folder(to.to_owned(), None)).expect("an export");
+}
+
+fn holds(folder: &Path, trust: &Trust, earlier: &[Vec<u8>]) -> bool {
+    verify_export(folder, trust, earlier, Options::default(), &|_| {}).is_ok()
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+fn code(error: &ClientError) -> Option<Code> {
+    match error {
+        ClientError::Refused(refusal) => Some(refusal.code),
+        _ => None,
+    }
+}
+
+#[test]
+fn an_execution_is_proven_offline_and_again_after_a_restart() {
+    let Some(place) = place() else { return };
+    let daemon = place.start();
+    let mut client = place.client("acme");
+    let first = run(&mut client, "one", "echo hello; echo file > /out/f").execution_id;
+    run(&mut client, "two", "exit 3");
+    let trust = trust(&mut client);
+    let verdict = verify_proof(&proof(&mut client, &first), &trust).expect("the proof holds");
+    assert_eq!((verdict.event_id, verdict.attested), (3, true));
+    assert_eq!(verdict.statement.claims.artifacts.len(), 1);
+    drop(client);
+    assert!(daemon.stop().success());
+    let _daemon = place.start();
+    let mut client = place.client("acme");
+    run(&mut client, "three", "exit 0");
+    let again = verify_proof(&proof(&mut client, &first), &trust).expect("an older execution's proof holds");
+    assert_eq!((again.proof_hash, again.statement), (verdict.proof_hash, verdict.statement));
+}
+
+#[test]
+fn a_proof_of_another_tenants_execution_is_refused() {
+    let Some(place) = place() else { return };
+    let _daemon = place.start();
+    let id = run(&mut place.client("acme"), "one", "exit 0").execution_id;
+    let refused = place.client("other").retrieve_execution_proof(&id).expect_err("it is not theirs");
+    assert_eq!(code(&refused), Some(Code::NotFound));
+}
+
+#[test]
+fn an_export_is_verified_without_the_daemon_and_no_file_of_it_can_be_changed() {
+    let Some(place) = place() else { return };
+    let daemon = place.start();
+    let mut client = place.client("acme");
+    run(&mut client, "one", "echo one");
+    let trust = trust(&mut client);
+    let earlier = text(&audit(&mut client, &json!({"what": "checkpoint"})), "text").into_bytes();
+    run(&mut client, "two", "echo two");
+    let folder = place.path().join("export");
+    export(&mut client, &folder);
+    drop(client);
+    assert!(daemon.stop().success());
+    assert!(holds(&folder, &trust, std::slice::from_ref(&earlier)));
+    assert!(folder.join("consistency/4-8.tlog-consistency").is_file());
+    // The two files that only suggest whom to trust are not evidence.
+    let evidence = files(&folder).into_iter().filter(|path| !path.ends_with("policy") && !path.ends_with("attest"));
+    for path in evidence {
+        let good = std::fs::read(&path).expect("our own file");
+        let mut bad = good.clone();
+        bad[good.len() / 2] ^= 1;
+        std::fs::write(&path, &bad).expect("our own file");
+        assert!(!holds(&folder, &trust, std::slice::from_ref(&earlier)), "{} was changed", path.display());
+        std::fs::write(&path, &good).expect("our own file");
+    }
+    assert!(holds(&folder, &trust, &[earlier]));
+}
+
+#[test]
+fn an_execution_that_was_open_at_a_kill_is_closed_as_lost_before_anybody_is_served() {
+    let Some(place) = place() else { return };
+    let daemon = place.start();
+    let mut client = place.client("acme");
+    let id = client.submit_execution_request(&request("long", "sleep 1000")).expect("it is taken");
+    let trust = trust(&mut client);
+    // The start is durable before the program runs, so that a submitted execution is found once it is recorded.
+    while kinds(&mut client).is_empty() {
+        std::thread::yield_now();
+    }
+    daemon.kill();
+    let _daemon = place.start();
+    let mut client = place.client("acme");
+    assert_eq!(kinds(&mut client), ["EXECUTION_STARTED", "EXECUTION_LOST", "execution_provenance_recorded"]);
+    let result = client.wait_for_execution(&id).expect("it has ended");
+    assert!(matches!(result.cause, Cause::Lost { .. }) && result.exit_code == 125);
+    assert!(!result.enforced.confinement_sha256.is_empty());
+    let verdict = verify_proof(&proof(&mut client, &id), &trust).expect("that it was lost can be proven");
+    assert_eq!(verdict.event_id, 2);
+    let refused = client.replay_execution(&id).expect_err("nothing is known of it");
+    assert_eq!(code(&refused), Some(Code::Conflict));
+}
+
+/// Makes an event of the stopped daemon's database say something else, as whoever holds the disk could.
+fn forge(place: &Place, event: i64, good: &str, bad: &str) {
+    let database = rusqlite::Connection::open(place.state("ledger").join("ledger.db")).expect("we are root");
+    let read = database.query_row("SELECT bytes FROM ev WHERE id = ?1", [event], |row| row.get::<_, Vec<u8>>(0));
+    let entry = String::from_utf8(read.expect("the event is there")).expect("canonical JSON");
+    assert!(entry.contains(good), "{entry}");
+    let forged = entry.replace(good, bad).into_bytes();
+    database.execute("UPDATE ev SET bytes = ?2 WHERE id = ?1", (event, forged)).expect("we are root");
+}
+
+#[test]
+fn a_changed_database_is_not_served_and_the_first_bad_event_is_named() {
+    let Some(place) = place() else { return };
+    let daemon = place.start();
+    let mut client = place.client("acme");
+    run(&mut client, "one", "exit 7");
+    drop(client);
+    assert!(daemon.stop().success());
+    forge(&place, 2, "\"exit_code\":7", "\"exit_code\":0");
+    let said = place.refused();
+    assert!(said.contains("event"), "{said}");
+    forge(&place, 2, "\"exit_code\":0", "\"exit_code\":7");
+    drop(place.start());
+}
+
+#[test]
+fn a_changed_event_far_back_is_named_when_the_chain_is_verified() {
+    let Some(place) = place() else { return };
+    let daemon = place.start();
+    let mut client = place.client("acme");
+    run(&mut client, "one", "exit 7");
+    for number in 0..70 {
+        run(&mut client, &format!("more-{number}"), "exit 0");
+    }
+    assert_eq!(audit(&mut client, &json!({"what": "verify"}))["executions"], 71);
+    drop(client);
+    assert!(daemon.stop().success());
+    forge(&place, 2, "\"exit_code\":7", "\"exit_code\":9");
+    let _daemon = place.start();
+    let mut client = place.client("acme");
+    let refused = client.ask(Command::Audit, &json!({"what": "verify"})).expect_err("it was changed");
+    assert!(refused.to_string().contains("event 2"), "{refused}");
+    let found = audit(&mut client, &json!({"what": "fsck"}));
+    assert!(
+        found["ok"] == false && found["faults"][0].as_str().is_some_and(|fault| fault.contains("event 2")),
+        "{found}"
+    );
+}
+
+#[test]
+fn a_replay_shows_the_first_byte_that_differs() {
+    let Some(place) = place() else { return };
+    let _daemon = place.start();
+    let mut client = place.client("acme");
+    let same = run(&mut client, "same", "echo always; echo this > /out/f").execution_id;
+    let answer = client.replay_execution(&same).expect("it runs again");
+    assert!(answer["same"] == true && answer["note"].as_str().is_some(), "{answer}");
+    assert_ne!(text(&answer, "replay_execution_id"), same.as_str());
+    let clock = run(&mut client, "clock", "echo now; date +%s%N; date +%s%N > /out/f").execution_id;
+    let answer = client.replay_execution(&clock).expect("it runs again");
+    let found = answer["differences"].as_array().expect("a list");
+    let names: Vec<_> = found.iter().map(|difference| text(difference, "what")).collect();
+    assert_eq!(names, ["stdout", "file f"], "{answer}");
+    assert!(found[0]["first_difference"]["offset"].as_u64().is_some_and(|offset| offset >= 4), "{answer}");
+    assert_eq!(kinds(&mut client).iter().filter(|kind| *kind == "EXECUTION_REPLAYED").count(), 2);
+}
+
+#[test]
+fn a_replay_is_given_the_input_of_the_first_time() {
+    let Some(place) = place() else { return };
+    let _daemon = place.start();
+    let mut client = place.client("acme");
+    let path = place.path().join("input");
+    std::fs::write(&path, vec![b'x'; 300_000]).expect("our own file");
+    let file = std::fs::File::open(&path).expect("our own file");
+    let asked = remand_model::run::RunRequest { stdin: true, ..request("input", "wc -c") };
+    let end = client.run(&asked, Some(std::os::fd::AsFd::as_fd(&file)), &mut Captured::default()).expect("it runs");
+    assert_eq!(end.result.input.bytes, 300_000);
+    let answer = client.replay_execution(&end.result.execution_id).expect("it runs again");
+    assert_eq!(answer["same"], true, "{answer}");
+}
+
+#[test]
+fn a_blob_is_recorded_once_and_belongs_to_its_tenant() {
+    let Some(place) = place() else { return };
+    let _daemon = place.start();
+    let mut client = place.client("acme");
+    let bytes = vec![7; 300_000];
+    let stored = client.put_blob(&bytes).expect("it is kept");
+    assert_eq!((stored.sha256, stored.bytes), (Digest::of(&bytes), 300_000));
+    client.put_blob(&bytes).expect("it is kept already");
+    assert_eq!(kinds(&mut client), ["BLOB_STORED"]);
+    let mut back = Vec::new();
+    client.download(&stored.sha256, &mut back).expect("it is there");
+    assert_eq!(back, bytes);
+    let refused = place.client("other").download(&stored.sha256, &mut Vec::new()).expect_err("it is not theirs");
+    assert_eq!(code(&refused), Some(Code::NotFound));
+    let damaged = files(&place.state("blobs")).into_iter().find(|path| path.is_file()).expect("a file");
+    std::fs::write(damaged, vec![8; 300_000]).expect("we are root");
+    let refused = client.download(&stored.sha256, &mut Vec::new()).expect_err("it is damaged");
+    assert_eq!(code(&refused), Some(Code::Internal));
+}
+
+/// A root file system with nothing but a shell.
+fn image() -> Option<Vec<u8>> {
+    let Ok(busybox) = std::fs::read("/bin/busybox") else {
+        eprintln!("skipped: there is no static busybox: apt install busybox-static");
+        return None;
+    };
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_ustar();
+    header.set_mode(0o755);
+    header.set_size(busybox.len() as u64);
+    tar.append_data(&mut header, "bin/sh", busybox.as_slice()).expect("in memory");
+    Some(tar.into_inner().expect("in memory"))
+}
+
+#[test]
+fn an_image_is_the_root_of_whoever_has_put_it_and_of_nobody_else() {
+    let (Some(place), Some(image)) = (place(), image()) else { return };
+    let _daemon = place.start();
+    let mut client = place.client("acme");
+    let sha256 = client.put_blob(&image).expect("it is kept").sha256.to_hex();
+    let asked =
+        remand_model::run::RunRequest { root: RootChoice::Image { sha256 }, ..request("image", "echo /bin/* /usr/*") };
+    let mut said = Captured::default();
+    let end = client.run(&asked, None, &mut said).expect("it runs");
+    assert_eq!((end.result.cause, said.stdout), (Cause::Exited { code: 0 }, b"/bin/sh /usr/*\n".to_vec()));
+    let refused = place.client("other").run(&asked, None, &mut Captured::default()).expect_err("it is not theirs");
+    assert_eq!(code(&refused), Some(Code::NotFound));
+    let sha256 = client.put_blob(b"no image").expect("it is kept").sha256.to_hex();
+    let asked = remand_model::run::RunRequest { root: RootChoice::Image { sha256 }, ..asked };
+    let refused = client.run(&asked, None, &mut Captured::default()).expect_err("it is none");
+    assert_eq!(code(&refused), Some(Code::ContractInvalid));
+}
+
+#[test]
+fn keys_can_be_read_by_the_daemon_alone_and_a_node_with_logs_does_not_go_on_without_them() {
+    use std::os::unix::fs::MetadataExt as _;
+    let Some(place) = place() else { return };
+    let daemon = place.start();
+    run(&mut place.client("acme"), "one", "exit 0");
+    assert!(daemon.stop().success());
+    let keys = files(&place.state("keys"));
+    assert_eq!(keys.len(), 3);
+    for key in &keys {
+        assert_eq!(std::fs::metadata(key).expect("we are root").mode() & 0o777, 0o600);
+    }
+    std::fs::remove_file(place.state("keys").join("log.seed")).expect("we are root");
+    assert!(place.refused().contains("restore it from a backup"));
+}
