@@ -44,6 +44,15 @@ pub struct Arguments {
     /// Host paths that executions may be given to write in.
     #[arg(long = "allow-writable-root")]
     pub writable_roots: Vec<PathBuf>,
+    /// Act as a witness for other nodes' logs here, on loopback.
+    #[arg(long, value_name = "ADDRESS")]
+    pub witness_listen: Option<std::net::SocketAddr>,
+    /// Key of a log that this node witnesses; may be repeated.
+    #[arg(long, value_name = "VKEY")]
+    pub witness_for: Vec<String>,
+    /// A witness that cosigns this node's logs; may be repeated.
+    #[arg(long = "witness", value_name = "ADDRESS,VKEY")]
+    pub witnesses: Vec<crate::cosign::Peer>,
     /// The estate file, written by root; made from the other arguments where it is not given.
     #[arg(long)]
     pub estate: Option<PathBuf>,

@@ -14,6 +14,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 use crate::conversation::Reply;
+use crate::cosign;
 use crate::limits;
 use crate::node::Node;
 use crate::notary::{chain, refusal};
@@ -58,7 +59,8 @@ pub async fn send(node: &Node, tenant: &TenantId, reply: &Reply) -> Result<(), R
     let turn = AT_ONCE.acquire().await.map_err(|error| internal(&error))?;
     let place = node.config.state(FOLDER).join(NUMBER.fetch_add(1, Ordering::Relaxed).to_string());
     let place = Temporary(place);
-    let (checkpoint, done) = tokio::task::block_in_place(|| write(node, tenant, &place.0))?;
+    let checkpoint = cosign::checkpoint(node, tenant).await?;
+    let done = tokio::task::block_in_place(|| write(node, tenant, &checkpoint, &place.0))?;
     let files = tokio::task::block_in_place(|| files(&place.0)).map_err(|error| internal(&error))?;
     for path in &files {
         if !send_file(&place.0, path, reply).await.map_err(|error| internal(&error))? {
@@ -82,15 +84,16 @@ pub async fn send(node: &Node, tenant: &TenantId, reply: &Reply) -> Result<(), R
     Ok(())
 }
 
-fn write(node: &Node, tenant: &TenantId, place: &Path) -> Result<(SignedCheckpoint, Exported), Refusal> {
+fn write(node: &Node, tenant: &TenantId, checkpoint: &SignedCheckpoint, place: &Path) -> Result<Exported, Refusal> {
     let (ledger, notary) = (&node.ledger, &node.notary);
-    let checkpoint = notary.checkpoint(ledger, tenant).map_err(refusal)?;
     let size = checkpoint.checkpoint().size;
     let kept = ledger.kept_checkpoint(tenant, &notary.log_key(tenant)).map_err(refusal)?;
     let earlier = kept.map(|kept| kept.checkpoint().size).filter(|earlier| (1..size).contains(earlier));
-    let (policy, attest) = (notary.policy(tenant), [notary.attest().key().clone()]);
+    let witnesses: Vec<_> = node.config.arguments.witnesses.iter().map(|peer| peer.key.clone()).collect();
+    let policy = notary.policy(tenant, &witnesses).map_err(|error| internal(&error))?;
+    let attest = [notary.attest().key().clone()];
     let plan = ExportPlan {
-        checkpoint: &checkpoint,
+        checkpoint,
         policy: &policy,
         attest: &attest,
         earlier: earlier.as_slice(),
@@ -99,8 +102,8 @@ fn write(node: &Node, tenant: &TenantId, place: &Path) -> Result<(SignedCheckpoi
     std::fs::create_dir_all(node.config.state(FOLDER)).map_err(|error| internal(&error))?;
     let mut source = ledger.export_source(tenant).map_err(refusal)?;
     let done = write_export(&mut source, &plan, place, &mut |_, _| {}).map_err(|error| internal(&error))?;
-    ledger.keep_checkpoint(tenant, &checkpoint).map_err(refusal)?;
-    Ok((checkpoint, done))
+    ledger.keep_checkpoint(tenant, checkpoint).map_err(refusal)?;
+    Ok(done)
 }
 
 /// The files below a folder by name; the checkpoint last, so that an export that was cut short is none.

@@ -51,6 +51,16 @@ pub const PULSE: Duration = Duration::from_secs(2);
 pub const BLOB_BYTES_MAX: u64 = 16 << 30;
 /// Events of one answer that lists them.
 pub const EVENTS_SHOWN_MAX: usize = 1000;
+/// Requests to the witness at once.
+pub const WITNESS_CONNECTIONS_MAX: usize = 64;
+/// How long a request to a witness may take from its first byte to its answer.
+pub const WITNESS_WAIT: Duration = Duration::from_secs(5);
+/// Bytes of the head of such a request or answer.
+pub const WITNESS_HEAD_BYTES_MAX: usize = 8 << 10;
+/// Bytes of the body of such a request: a proof has at most 63 hashes.
+pub const WITNESS_BODY_BYTES_MAX: usize = 64 << 10;
+/// How often a witness is asked that remembers another size than was thought.
+pub const WITNESS_TRIES: usize = 3;
 /// Exports that are written to disk at once; others wait.
 pub const EXPORTS_AT_ONCE: usize = 2;
 /// Bytes of an output that a replay compares byte by byte; longer ones are compared by digest.

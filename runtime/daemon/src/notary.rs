@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 
 use remand_ledger::Ledger;
 use remand_ledger::checkpoint::{Origin, SignedCheckpoint};
-use remand_ledger::keys::{AttestSigner, KeyError, LogKey, LogSigner, WitnessSigner};
+use remand_ledger::keys::{AttestSigner, KeyError, LogKey, LogSigner, WitnessKey, WitnessSigner};
 use remand_ledger::notary::{NotaryError, Recording};
-use remand_ledger::policy_file::Policy;
+use remand_ledger::policy_file::{Policy, PolicyError};
 use remand_ledger::provenance::{Artifact, Claims, Seen};
 use remand_ledger::{AppendError, Transaction};
 use remand_model::canonical::{self, Value};
@@ -63,7 +63,7 @@ pub struct Notary {
     node: String,
     log: Seed,
     attest: AttestSigner,
-    witness: WitnessSigner,
+    witness: Seed,
 }
 
 /// Secret bytes that no message shows.
@@ -84,8 +84,7 @@ impl Notary {
     pub fn open(folder: &Path, node: &str, is_new: bool) -> Result<Self, KeysError> {
         let seed = |name: &str| seed(folder, name, is_new);
         let attest = AttestSigner::from_seed(format!("{node}/attest").parse()?, &seed("attest.seed")?.0);
-        let witness = WitnessSigner::from_seed(format!("{node}/witness").parse()?, &seed("witness.seed")?.0);
-        let notary = Self { node: node.to_owned(), log: seed("log.seed")?, attest, witness };
+        let notary = Self { node: node.to_owned(), log: seed("log.seed")?, attest, witness: seed("witness.seed")? };
         let any: TenantId = "any".parse().map_err(|_| KeyError::Name)?;
         Origin::new(node, &any)?;
         Ok(notary)
@@ -115,14 +114,18 @@ impl Notary {
 
     /// Who cosigns others' logs.
     #[must_use]
-    pub const fn witness(&self) -> &WitnessSigner {
-        &self.witness
+    pub fn witness_signer(&self) -> WitnessSigner {
+        let name =
+            format!("{}/witness", self.node).parse().expect("the node's name was tried when the keys were opened");
+        WitnessSigner::from_seed(name, &self.witness.0)
     }
 
-    /// The policy that this node suggests for a tenant's log.
-    #[must_use]
-    pub fn policy(&self, tenant: &TenantId) -> Policy {
-        Policy::of_log(self.log_key(tenant))
+    /// The policy that this node suggests for a tenant's log: all of these witnesses must have cosigned.
+    ///
+    /// # Errors
+    /// [`PolicyError`] where a key serves twice.
+    pub fn policy(&self, tenant: &TenantId, witnesses: &[WitnessKey]) -> Result<Policy, PolicyError> {
+        Policy::of_log_and_witnesses(&self.log_key(tenant), witnesses, witnesses.len())
     }
 
     /// Signs the newest durable head of a tenant's log.
@@ -253,7 +256,11 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
-        text = format!("{text}: {cause}");
+        let own = cause.to_string();
+        // Some errors spell out their source themselves.
+        if !text.ends_with(&own) {
+            text = format!("{text}: {own}");
+        }
         source = cause.source();
     }
     text
@@ -281,7 +288,7 @@ mod tests {
         assert_eq!(first.log_key(&tenant), again.log_key(&tenant));
         assert_eq!(first.attest().key(), again.attest().key());
         assert!(!first.attest().key().public().same_key(first.log_key(&tenant).public()));
-        assert!(!first.witness().key().public().same_key(first.log_key(&tenant).public()));
+        assert!(!first.witness_signer().key().public().same_key(first.log_key(&tenant).public()));
     }
 
     #[test]

@@ -36,6 +36,12 @@ pub enum ServeError {
     /// What an earlier life left open.
     #[error("what was running when the runtime went down cannot be closed: {0}")]
     Lost(remand_model::refusal::Refusal),
+    /// The witness.
+    #[error(transparent)]
+    Witness(#[from] crate::witness::WitnessError),
+    /// A log is shorter than a witness remembers it.
+    #[error("{0}")]
+    RolledBack(remand_model::refusal::Refusal),
     /// The runtime's own descriptors.
     #[error("cannot serve: {0}")]
     Io(#[from] std::io::Error),
@@ -66,6 +72,8 @@ pub async fn serve(booted: Booted, ready: impl FnOnce()) -> Result<(), ServeErro
     let ground = Ground { library, landlock_abi, images: config.state("images") };
     let node = Node::new(config, workshop, ground, ledger, notary);
     crate::lost::close_open(&node).await.map_err(ServeError::Lost)?;
+    crate::witness::listen(&node).await?;
+    crate::cosign::compare_all(&node).await.map_err(ServeError::RolledBack)?;
     let listener = UnixListener::from_std(listener)?;
     ready();
     tell(&[NotifyState::Ready]);

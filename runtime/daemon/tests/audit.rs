@@ -277,3 +277,75 @@ fn keys_can_be_read_by_the_daemon_alone_and_a_node_with_logs_does_not_go_on_with
     std::fs::remove_file(place.state("keys").join("log.seed")).expect("we are root");
     assert!(place.refused().contains("restore it from a backup"));
 }
+
+/// Copies a stopped daemon's ledger, owners and all.
+fn copy(from: &Path, to: &Path) {
+    let done = std::process::Command::new("cp").arg("-a").arg(from).arg(to).status().expect("cp starts");
+    assert!(done.success());
+}
+
+/// An address that nobody listens on.
+fn free_address() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
+    listener.local_addr().expect("bound").to_string()
+}
+
+#[test]
+fn a_witness_cosigns_and_a_log_that_was_rolled_back_behind_it_is_not_served() {
+    let (Some(place), Some(other)) = (place(), place()) else { return };
+    let address = free_address();
+    let (daemon, witness) = (place.start(), other.start());
+    let keys = audit(&mut place.client("acme"), &json!({"what": "root"}));
+    let witness_key = text(&audit(&mut other.client("acme"), &json!({"what": "root"})), "witness_key");
+    drop((daemon, witness));
+    let _witness = other.start_with(&["--witness-listen", &address, "--witness-for", &text(&keys, "log_key")]);
+    let asked = format!("{address},{witness_key}");
+    let arguments = ["--witness", asked.as_str()];
+    let daemon = place.start_with(&arguments);
+    let mut client = place.client("acme");
+    let id = run(&mut client, "one", "exit 0").execution_id;
+    let (log, key) = (text(&keys, "log_key").parse().expect("a key"), witness_key.parse().expect("a key"));
+    let trust = Trust::in_policy(Policy::of_log_and_witnesses(&log, &[key], 1).expect("keys of their own"));
+    let verdict = verify_proof(&proof(&mut client, &id), &trust).expect("the witness vouches");
+    assert_eq!(verdict.checkpoint.cosigned().len(), 1);
+    let folder = place.path().join("export");
+    export(&mut client, &folder);
+    assert!(holds(&folder, &trust, &[]));
+    drop(client);
+    assert!(daemon.stop().success());
+    copy(&place.state("ledger"), &place.path().join("backup"));
+    let daemon = place.start_with(&arguments);
+    let mut client = place.client("acme");
+    run(&mut client, "two", "exit 0");
+    assert_eq!(text(&audit(&mut client, &json!({"what": "checkpoint"})), "text").matches('\u{2014}').count(), 2);
+    drop(client);
+    assert!(daemon.stop().success());
+    std::fs::remove_dir_all(place.state("ledger")).expect("we are root");
+    copy(&place.path().join("backup"), &place.state("ledger"));
+    assert!(place.refused_with(&arguments).contains("rolled back"));
+}
+
+#[test]
+fn a_witness_that_is_away_keeps_nobody_from_work_and_its_cosignature_is_missed() {
+    let Some(place) = place() else { return };
+    let daemon = place.start();
+    let keys = audit(&mut place.client("acme"), &json!({"what": "root"}));
+    drop(daemon);
+    // The node's own witness key will do: nobody answers for it.
+    let asked = format!("{},{}", free_address(), text(&keys, "witness_key"));
+    let _daemon = place.start_with(&["--witness", asked.as_str()]);
+    let mut client = place.client("acme");
+    let id = run(&mut client, "one", "exit 0").execution_id;
+    let (log, key) =
+        (text(&keys, "log_key").parse().expect("a key"), text(&keys, "witness_key").parse().expect("a key"));
+    let trust = Trust::in_policy(Policy::of_log_and_witnesses(&log, &[key], 1).expect("keys of their own"));
+    let proof = proof(&mut client, &id);
+    assert!(verify_proof(&proof, &trust).is_err());
+    assert!(verify_proof(&proof, &Trust::in_policy(Policy::of_log(log))).is_ok());
+}
+
+#[test]
+fn a_witness_listens_on_loopback_and_nowhere_else() {
+    let Some(place) = place() else { return };
+    assert!(place.refused_with(&["--witness-listen", "0.0.0.0:0"]).contains("loopback only"));
+}

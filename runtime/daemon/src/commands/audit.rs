@@ -1,6 +1,7 @@
 //! The audit log: events, checkpoints, proofs, exports, and whether all of it still holds.
 
 use remand_authority::table::Action;
+use remand_ledger::checkpoint::SignedCheckpoint;
 use remand_ledger::merkle::leaf_hash;
 use remand_ledger::store::Filter;
 use remand_model::envelope::Command;
@@ -11,6 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::conversation::{Call, Reply};
+use crate::cosign;
 use crate::export;
 use crate::limits;
 use crate::node::Node;
@@ -58,6 +60,12 @@ pub async fn carry_out(node: &Node, call: &mut Call, reply: &Reply) -> Result<()
     if asked.what == "export" {
         return export::send(node, &tenant, reply).await;
     }
+    if matches!(asked.what.as_str(), "checkpoint" | "proof") {
+        let signed = cosign::checkpoint(node, &tenant).await?;
+        let answer = tokio::task::block_in_place(|| signed_answer(node, &tenant, &asked, &signed))?;
+        reply.answer(&answer).await;
+        return Ok(());
+    }
     let answer = tokio::task::block_in_place(|| answer(node, &tenant, &asked))?;
     reply.answer(&answer).await;
     Ok(())
@@ -69,10 +77,16 @@ fn answer(node: &Node, tenant: &TenantId, asked: &Asked) -> Result<Value, Refusa
         "show" => show(node, tenant, asked.event()?),
         "query" => query(node, tenant, asked),
         "root" => Ok(root(node, tenant)),
-        "checkpoint" => checkpoint(node, tenant),
-        "proof" => inclusion(node, tenant, asked.event()?),
         "fsck" => fsck(node, tenant),
         _ => verify(node, tenant),
+    }
+}
+
+/// What stands under a checkpoint of now.
+fn signed_answer(node: &Node, tenant: &TenantId, asked: &Asked, signed: &SignedCheckpoint) -> Result<Value, Refusal> {
+    match asked.what.as_str() {
+        "proof" => inclusion(node, tenant, asked.event()?, signed),
+        _ => checkpoint(node, tenant, signed),
     }
 }
 
@@ -126,13 +140,12 @@ fn root(node: &Node, tenant: &TenantId) -> Value {
         "tree_size": node.ledger.head(tenant).map_or(0, |head| head.size),
         "log_key": node.notary.log_key(tenant).to_string(),
         "attest_key": node.notary.attest().key().to_string(),
-        "witness_key": node.notary.witness().key().to_string(),
+        "witness_key": node.notary.witness_signer().key().to_string(),
     })
 }
 
-fn checkpoint(node: &Node, tenant: &TenantId) -> Result<Value, Refusal> {
-    let signed = node.notary.checkpoint(&node.ledger, tenant).map_err(refusal)?;
-    node.ledger.keep_checkpoint(tenant, &signed).map_err(refusal)?;
+fn checkpoint(node: &Node, tenant: &TenantId, signed: &SignedCheckpoint) -> Result<Value, Refusal> {
+    node.ledger.keep_checkpoint(tenant, signed).map_err(refusal)?;
     let mut answer = root(node, tenant);
     (answer["tree_size"], answer["root_hash"]) = (json!(signed.checkpoint().size), json!(signed.checkpoint().root));
     answer["text"] = json!(signed.to_string());
@@ -140,11 +153,10 @@ fn checkpoint(node: &Node, tenant: &TenantId) -> Result<Value, Refusal> {
 }
 
 /// The inclusion proof of an event, and the entry that it is about.
-fn inclusion(node: &Node, tenant: &TenantId, event_id: u64) -> Result<Value, Refusal> {
+fn inclusion(node: &Node, tenant: &TenantId, event_id: u64, signed: &SignedCheckpoint) -> Result<Value, Refusal> {
     let event = node.ledger.event(tenant, event_id).map_err(|error| internal(&error))?;
     let event = event.ok_or_else(|| Refusal::new(Code::NotFound, format!("the log has no event {event_id}")))?;
-    let signed = node.notary.checkpoint(&node.ledger, tenant).map_err(refusal)?;
-    let proof = node.ledger.inclusion_proof(tenant, event_id, &signed).map_err(refusal)?;
+    let proof = node.ledger.inclusion_proof(tenant, event_id, signed).map_err(refusal)?;
     let entry = event.to_entry().map_err(|error| internal(&error))?;
     let entry = String::from_utf8(entry).map_err(|error| internal(&error))?;
     Ok(json!({

@@ -2,13 +2,14 @@
 
 use remand_authority::table::Action;
 use remand_ledger::notary::NotaryError;
+use remand_model::ExecutionId;
 use remand_model::canonical;
 use remand_model::envelope::Command;
 use remand_model::refusal::{Code, Refusal};
-use remand_model::{ExecutionId, TenantId};
 use serde::Deserialize;
 
 use crate::conversation::{Call, Reply};
+use crate::cosign;
 use crate::node::Node;
 use crate::notary::refusal;
 use crate::replay;
@@ -34,21 +35,16 @@ pub async fn carry_out(node: &Node, call: &mut Call, reply: &Reply) -> Result<()
         reply.answer(&replay::replay(node, &tenant, &named.execution_id, &call.gone).await?).await;
         return Ok(());
     }
-    let bytes = tokio::task::block_in_place(|| proof(node, &tenant, &named.execution_id))?;
+    let id = &named.execution_id;
+    if node.running(&tenant, id).is_some() {
+        return Err(Refusal::new(Code::Conflict, "it still runs: wait for its end").retry_after(500));
+    }
+    let unknown = || refusal(NotaryError::NotRecorded(id.clone()));
+    node.ledger.head(&tenant).ok_or_else(unknown)?;
+    let checkpoint = cosign::checkpoint(node, &tenant).await?;
+    let proof = tokio::task::block_in_place(|| node.ledger.execution_proof(&tenant, id, &checkpoint));
+    let bytes = proof.map_err(refusal)?.to_bytes();
     let document = canonical::parse(&bytes).map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
     reply.answer(&document).await;
     Ok(())
-}
-
-/// The proof of an execution that has ended, under a checkpoint of now.
-fn proof(node: &Node, tenant: &TenantId, id: &ExecutionId) -> Result<Vec<u8>, Refusal> {
-    if node.running(tenant, id).is_some() {
-        return Err(Refusal::new(Code::Conflict, "it still runs: wait for its end").retry_after(500));
-    }
-    let checkpoint = node.notary.checkpoint(&node.ledger, tenant).map_err(|error| match error {
-        NotaryError::NoLog(_) => refusal(NotaryError::NotRecorded(id.clone())),
-        other => refusal(other),
-    })?;
-    let proof = node.ledger.execution_proof(tenant, id, &checkpoint).map_err(refusal)?;
-    Ok(proof.to_bytes())
 }

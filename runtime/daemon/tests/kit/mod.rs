@@ -62,7 +62,12 @@ impl Place {
 
     /// Starts a daemon and returns once it serves.
     pub fn start(&self) -> Daemon {
-        let mut child = self.command().spawn().expect("remandd starts");
+        self.start_with(&[])
+    }
+
+    /// As [`Place::start`], with further arguments.
+    pub fn start_with(&self, arguments: &[&str]) -> Daemon {
+        let mut child = self.command().args(arguments).spawn().expect("remandd starts");
         let mut said = [0; 6];
         child.stdout.as_mut().expect("a pipe").read_exact(&mut said).expect("remandd serves; else it said why above");
         assert_eq!(&said, b"ready\n");
@@ -71,7 +76,12 @@ impl Place {
 
     /// What a daemon says that refuses to serve.
     pub fn refused(&self) -> String {
-        let ended = self.command().stderr(Stdio::piped()).output().expect("remandd starts");
+        self.refused_with(&[])
+    }
+
+    /// As [`Place::refused`], with further arguments.
+    pub fn refused_with(&self, arguments: &[&str]) -> String {
+        let ended = self.command().args(arguments).stderr(Stdio::piped()).output().expect("remandd starts");
         assert!(!ended.status.success() && ended.stdout.is_empty(), "it serves");
         String::from_utf8_lossy(&ended.stderr).into_owned()
     }
