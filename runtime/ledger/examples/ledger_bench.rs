@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use remand_ledger::keys::LogSigner;
 use remand_ledger::merkle::prove_inclusion;
 use remand_ledger::store::Options;
 use remand_ledger::{Ledger, Transaction};
@@ -33,6 +34,7 @@ fn main() -> Outcome {
     append(&mut out, &dir.join("append"), events, appenders, tenants)?;
     let after = sync_latency(&dir)?;
     writeln!(out, "fdatasync of 16 KiB        p50 {before:?} before, {after:?} after")?;
+    ack_to_proof(&mut out, &dir)?;
     for tenants in [1, 10, 1000] {
         reopen(&mut out, &dir.join(format!("reopen-{tenants}")), tenants)?;
     }
@@ -145,6 +147,38 @@ fn fill(dir: &Path, tenants: u64) -> Outcome {
         return Err("not every event was acknowledged".into());
     }
     std::process::abort();
+}
+
+/// A lone appender that takes a signed proof with every acknowledgement, each beside a bare sync of as many bytes.
+fn ack_to_proof(out: &mut impl Write, dir: &Path) -> Outcome {
+    const ROUNDS: u64 = 500;
+    let ledger = Ledger::open(&dir.join("append"), Options::default())?;
+    let (name, signer) = (tenant(0)?, LogSigner::from_seed("node1.example/audit/tenant-0".parse()?, &[1; 32]));
+    let mut probe = File::create(dir.join("sync-probe"))?;
+    let (mut syncs, mut acks, mut proofs, mut wholes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for n in 0..ROUNDS {
+        let start = Instant::now();
+        probe.write_all(&[7; 16_384])?;
+        probe.sync_data()?;
+        syncs.push(start.elapsed());
+        let start = Instant::now();
+        let ack = ledger.append(Transaction::new(name.clone()).event(sample(u64::MAX - n)))?;
+        let acknowledged = start.elapsed();
+        let checkpoint = ledger.sign_checkpoint(&name, &signer)?;
+        let proof = ledger.inclusion_proof(&name, ack.events[0].event_id, &checkpoint)?.to_string();
+        wholes.push(start.elapsed());
+        acks.push(acknowledged);
+        proofs.push(start.elapsed() - acknowledged);
+        if !proof.contains("node1.example/audit/tenant-0") {
+            return Err("a proof without its checkpoint".into());
+        }
+    }
+    std::fs::remove_file(dir.join("sync-probe"))?;
+    let [sync, ack, proof, whole] =
+        [&mut syncs, &mut acks, &mut proofs, &mut wholes].map(|times| percentile(times, 50));
+    writeln!(out, "append to signed proof     p50 {whole:?}: to the acknowledgement {ack:?}, from there {proof:?}")?;
+    writeln!(out, "fdatasync beside it        p50 {sync:?}")?;
+    Ok(())
 }
 
 /// Inclusion proofs over all of the first tenant's log: the first of a fresh process, then all again.

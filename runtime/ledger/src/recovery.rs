@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
+use std::panic::resume_unwind;
 
 use remand_model::{Digest, Event, TenantId};
 
@@ -27,17 +28,31 @@ pub enum OpenError {
     },
 }
 
+/// Logs below which one more thread would cost more than it saves.
+const LOGS_PER_THREAD_MIN: usize = 64;
+
+/// The most threads that reopen, whatever the machine has: as many as a backend keeps connections for.
+const THREADS_MAX: usize = 4;
+
 /// Every log's chain, ready for the writer.
 ///
 /// Cost: the partial tiles of every log and at most 255 entries, whatever the log's length.
 pub(crate) fn rebuild_all(reader: &dyn AuditReader) -> Result<HashMap<TenantId, Chain>, OpenError> {
     let heads = reader.heads()?;
+    if let Some(number) = (0..heads.len()).find(|number| heads[*number].number as usize != *number) {
+        return Err(StoreError::damaged(format!("tenant number {number} is missing")).into());
+    }
+    let machine = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
+    let threads = machine.min(heads.len() / LOGS_PER_THREAD_MIN).max(1);
+    let share = heads.len().div_ceil(threads).max(1);
+    let rebuilt: Vec<Result<Vec<Chain>, OpenError>> = std::thread::scope(|scope| {
+        let start = |heads: &'_ [Head]| heads.iter().map(|head| rebuild(reader, head.clone())).collect();
+        let threads: Vec<_> = heads.chunks(share).map(|heads| scope.spawn(move || start(heads))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+    });
     let mut chains = HashMap::with_capacity(heads.len());
-    for (number, head) in heads.into_iter().enumerate() {
-        if head.number as usize != number {
-            return Err(StoreError::damaged(format!("tenant number {number} is missing")).into());
-        }
-        chains.insert(head.tenant.clone(), rebuild(reader, head)?);
+    for share in rebuilt {
+        chains.extend(share?.into_iter().map(|chain| (chain.head.tenant.clone(), chain)));
     }
     Ok(chains)
 }
