@@ -10,6 +10,7 @@ use remand_authority::session::{Request, Session};
 use remand_authority::table::Action;
 use remand_model::canonical::{self, Value};
 use remand_model::envelope::{Command, Frame, HEADER_BYTES, Header, PAYLOAD_BYTES_MAX, STREAM_BYTES_MAX};
+use remand_model::grant::UserId;
 use remand_model::refusal::{Code, Refusal};
 use remand_model::role::{Arming, Role};
 use remand_model::{PROTOCOL_VERSION, TenantId, TraceId};
@@ -20,6 +21,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout};
 
+use crate::authority::{self, By, Credential};
 use crate::node::Node;
 use crate::{commands, limits};
 
@@ -53,6 +55,24 @@ pub struct Call {
     pub gone: Arc<Notify>,
     /// Who asks.
     pub peer: Peer,
+    /// Who is attached.
+    pub attached: Option<Arc<Credential>>,
+}
+
+impl Call {
+    /// Who is attached.
+    ///
+    /// # Errors
+    /// [`Code::AttachRequired`].
+    pub fn credential(&self) -> Result<Arc<Credential>, Refusal> {
+        self.attached.clone().ok_or_else(|| Refusal::new(Code::AttachRequired, self.header.command.name()))
+    }
+
+    /// Who asks, for the event of what is asked.
+    #[must_use]
+    pub const fn by(&self) -> By {
+        By { peer: self.peer, trace: self.header.trace }
+    }
 }
 
 impl Reply {
@@ -113,8 +133,16 @@ pub async fn converse(node: Node, socket: UnixStream) {
     let (stream_in, stream) = mpsc::channel(limits::FRAMES_WAITING);
     let gone = Arc::new(Notify::new());
     let reading = tokio::spawn(read(reader, requests, stream_in, Arc::clone(&gone)));
-    let mut talk =
-        Talk { node, peer, session: Session::new(role_of(peer)), base: 0, frames, gone, stream: Some(stream) };
+    let mut talk = Talk {
+        node,
+        peer,
+        session: Session::new(role_of(peer)),
+        base: 0,
+        frames,
+        gone,
+        stream: Some(stream),
+        attached: None,
+    };
     while let Some(arrival) = incoming.recv().await {
         if !talk.arrival(arrival).await {
             break;
@@ -142,6 +170,16 @@ struct Talk {
     frames: mpsc::Sender<Frame>,
     gone: Arc<Notify>,
     stream: Option<mpsc::Receiver<Frame>>,
+    attached: Option<Arc<Credential>>,
+}
+
+/// What an attach carries.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Attach {
+    token: Option<String>,
+    /// Whom root speaks for.
+    user: Option<UserId>,
 }
 
 impl Talk {
@@ -168,10 +206,19 @@ impl Talk {
             Ok(action) => action,
             Err(refusal) => return reply.refuse(refusal).await,
         };
-        let admitted = self.admit(&frame.header, action);
-        let admitted = match admitted {
-            Ok(admitted) => admitted,
-            Err(refusal) => return reply.refuse(refusal).await,
+        let credential = match action {
+            Action::Attach => self.credential(&frame.header, &payload).await.map(Some),
+            _ => Ok(None),
+        };
+        let admitted = match credential.and_then(|found| Ok((found, self.admit(&frame.header, action)?))) {
+            Ok((found, admitted)) => {
+                self.attached = found.map(Arc::new).or_else(|| self.attached.take());
+                admitted
+            }
+            Err(refusal) => {
+                self.note(&frame.header, action, &refusal).await;
+                return reply.refuse(refusal).await;
+            }
         };
         match action {
             Action::Handshake => return reply.answer(&self.greeting()).await,
@@ -190,12 +237,55 @@ impl Talk {
         let Some(stream) = self.stream.take() else { return false };
         let tenant = admitted.tenant_id().cloned();
         let (gone, peer) = (Arc::clone(&self.gone), self.peer);
-        let mut call = Call { header: frame.header, payload, tenant, stream, gone, peer };
+        let attached = self.attached.clone().filter(|who| tenant.as_ref() == Some(&who.tenant));
+        let mut call = Call { header: frame.header, payload, tenant, stream, gone, peer, attached };
         let outcome = commands::carry_out(&self.node, &mut call, &reply).await;
         self.stream = Some(call.stream);
         match outcome {
             Ok(()) => true,
-            Err(refusal) => reply.refuse(refusal).await,
+            Err(refusal) => {
+                self.note(&call.header, action, &refusal).await;
+                reply.refuse(refusal).await
+            }
+        }
+    }
+
+    /// Who attaches. A token that comes is checked now and again for everything that it is used for.
+    async fn credential(&self, header: &Header, payload: &Value) -> Result<Credential, Refusal> {
+        let tenant = header.tenant.clone();
+        let tenant = tenant.ok_or_else(|| Refusal::new(Code::AttachRequired, "attach names a tenant"))?;
+        let Attach { token, user } = commands::read(payload)?;
+        let own = if self.peer.uid == 0 { "root".to_owned() } else { format!("uid-{}", self.peer.uid) };
+        let own: UserId = own.parse().map_err(authority::internal)?;
+        let user = user.unwrap_or_else(|| own.clone());
+        if user != own && self.peer.uid != 0 {
+            return Err(Refusal::new(Code::TokenUserMismatch, format!("the peer is {own}, not {user}")));
+        }
+        let token = token.filter(|text| !text.is_empty()).map(|text| authority::unspell(&text)).transpose()?;
+        let who = Credential { tenant, user, role: role_of(self.peer), token, peer: self.peer };
+        if who.token.is_some() {
+            drop(self.node.registries.validate(&who, &self.node.ledger)?);
+        }
+        Ok(who)
+    }
+
+    /// A refusal of something that would have had an effect is an event: of the tenant, or of the node where there is none.
+    async fn note(&self, header: &Header, action: Action, refusal: &Refusal) {
+        if !action.has_effect() && action != Action::Attach {
+            return;
+        }
+        let known = |tenant: &TenantId| self.node.tenancy(tenant) != remand_authority::session::Tenancy::Unknown;
+        let of = header.tenant.clone().filter(known).unwrap_or_else(|| authority::tenant_named(authority::NODE));
+        let by = By { peer: self.peer, trace: header.trace };
+        let event = by.event("REQUEST_REFUSED", &format!("action:{}", action.name()));
+        let event =
+            event.map(|event| event.claim("code", refusal.code.name()).observe("detail", refusal.detail.as_str()));
+        let recorded = match event {
+            Ok(event) => self.node.append(remand_ledger::Transaction::new(of).event(event)).await.map(drop),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = recorded {
+            tracing::error!(%error, action = action.name(), "a refusal could not be recorded");
         }
     }
 

@@ -1,11 +1,12 @@
 //! One execution in one cell, from the order to the result: make the cell, watch it, end it, read what it used, clear up.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use remand_authority::permit::Permit;
 use remand_cgroup::{Cell, CellLimits, Kill, TenantLimits, Tree};
 use remand_ledger::Started;
 use remand_ledger::blob::{BlobStore, Stored};
@@ -41,6 +42,8 @@ pub struct Workshop {
     pub backend: String,
     /// Tenants that have a group.
     pub housed: Arc<std::sync::Mutex<HashSet<TenantId>>>,
+    /// What each tenant is held to as a whole.
+    pub walls: Arc<std::sync::Mutex<HashMap<TenantId, TenantLimits>>>,
     /// Counts cells, so that no two ever share a name.
     pub counter: Arc<AtomicU64>,
 }
@@ -83,8 +86,18 @@ pub(crate) fn failed(stage: &str, errno: u32, reason: impl Into<String>) -> Caus
 impl Workshop {
     /// Runs an order to its end, given the receipt that its start is durable. Whatever goes wrong is in the result; nothing is
     /// left behind. With the result come the blobs that it names, held until a transaction refers to them.
-    pub async fn execute(&self, order: &Order, ticket: Ticket, started: &Started) -> (ExecutionResult, Vec<Stored>) {
+    ///
+    /// The permit says that token, contract and quota allowed it; the receipt, that its start cannot be denied.
+    pub async fn execute(
+        &self,
+        order: &Order,
+        ticket: Ticket,
+        started: &Started,
+        permit: &Permit,
+    ) -> (ExecutionResult, Vec<Stored>) {
         assert_eq!(*started.execution(), ticket.execution_id, "the receipt is for this execution");
+        assert_eq!(*permit.tenant_id(), ticket.tenant, "the permit is of this tenant");
+        assert!(permit.contract().is_some(), "nothing runs without a validated contract");
         let started_ns = now_ns();
         let mut result = blank(&ticket, order, &self.backend);
         let Some(slot) = self.slots.take() else {
@@ -120,11 +133,29 @@ impl Workshop {
         (seal(result, started_ns), stored)
     }
 
+    /// Sets what a tenant is held to as a whole, from its next cell on.
+    pub fn set_walls(&self, tenant: &TenantId, walls: TenantLimits) {
+        let mut housed = self.housed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        self.walls.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(tenant.clone(), walls);
+        housed.remove(tenant);
+    }
+
+    /// Removes a tenant's group, whose cells are gone.
+    ///
+    /// # Errors
+    /// A cell is still there, or the kernel refused.
+    pub fn unhouse(&self, tenant: &TenantId) -> remand_cgroup::Result<()> {
+        let mut housed = self.housed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        housed.remove(tenant);
+        self.tree.remove_tenant(tenant)
+    }
+
     /// The tenant's own group, made at its first cell.
     fn house(&self, tenant: &TenantId) -> remand_cgroup::Result<()> {
         let mut housed = self.housed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if !housed.contains(tenant) {
-            self.tree.tenant(tenant, &TenantLimits::default())?;
+            let walls = self.walls.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            self.tree.tenant(tenant, &walls.get(tenant).cloned().unwrap_or_default())?;
             housed.insert(tenant.clone());
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! What an execution leaves in its tenant's chain: that it was started, before it is; how it ended, before anybody hears.
 
+use remand_authority::permit::{Permit, Settlement};
 use remand_ledger::blob::{BlobError, Stored};
 use remand_ledger::store::Filter;
 use remand_ledger::{Started, StateKey, StateOp, Transaction};
@@ -10,10 +11,10 @@ use remand_model::refusal::{Code, Refusal};
 use remand_model::run::RunRequest;
 use remand_model::{Digest, ExecutionId, TenantId};
 
-use crate::limits;
 use crate::node::Node;
 use crate::order::Order;
 use crate::run::Prepared;
+use crate::{limits, plans};
 
 /// Where the results of executions are kept.
 const RESULTS: &str = "executions.results";
@@ -54,17 +55,27 @@ impl Node {
     ///
     /// # Errors
     /// A refusal: it is not recorded, so it must not run.
-    pub async fn record_start(&self, tenant: &TenantId, prepared: &Prepared) -> Result<Started, Refusal> {
-        let Prepared { order, request, claims, id } = prepared;
+    pub async fn record_start(
+        &self,
+        tenant: &TenantId,
+        prepared: &Prepared,
+        permit: &Permit,
+    ) -> Result<Started, Refusal> {
+        let Prepared { order, request, claims, id, contract } = prepared;
         let mut event = NewEvent::new(EventType::EXECUTION_STARTED, id);
         event.payload.claims.clone_from(claims);
         let limits = canonical::from_serialize(&order.limits).map_err(internal)?;
         let event = event
             .claim("limits", limits)
             .claim("policy", order.policy_name.as_str())
-            .claim("confinement_sha256", order.compiled.confinement_hash);
+            .claim("confinement_sha256", order.compiled.confinement_hash)
+            .claim("contract_id", contract.contract().contract_id.as_str())
+            .claim("contract_hash", contract.hash())
+            .claim("token_id", permit.token_id().as_str());
         let keep = StateOp::Set { key: key(REQUESTS, id)?, value: request.clone() };
-        let mut ack = self.append(Transaction::new(tenant.clone()).event(event).op(keep)).await?;
+        let mut transaction = Transaction::new(tenant.clone()).event(event).op(keep);
+        transaction.ops.extend(plans::charge_ops(permit.charges())?);
+        let mut ack = self.append_charged(transaction, permit.charges()).await?;
         ack.take_started(id).ok_or_else(|| Refusal::new(Code::Internal, "no receipt came with a durable start"))
     }
 
@@ -78,6 +89,7 @@ impl Node {
         started: Started,
         result: &mut ExecutionResult,
         mut stored: Vec<Stored>,
+        settlement: &Settlement,
     ) -> Result<(), Refusal> {
         let started_event = started.event_id();
         let because = Cause::Event(started_event);
@@ -89,6 +101,7 @@ impl Node {
         let place = transaction.events.len() - 1;
         let mut transaction = self.with_result(transaction, result, &mut stored)?;
         transaction.ops.extend(stored.iter().flat_map(|blob| blob.keep_ops(limits::TENANT_BLOB_BYTES_MAX)));
+        transaction.ops.extend(plans::settle_ops(settlement)?);
         let ack = self.append(transaction).await?;
         drop(stored);
         let completed_event = ack.events.get(place).map_or(started_event, |receipt| receipt.event_id);
@@ -121,9 +134,22 @@ impl Node {
         let (tenant, id) = (&result.tenant_id, &result.execution_id);
         let value = self.kept_value(tenant, result, stored)?;
         let transaction = transaction.op(StateOp::Set { key: key(RESULTS, id)?, value });
-        let request = self.ledger.state(tenant, &key(REQUESTS, id)?).map_err(internal)?;
-        let request = request.ok_or_else(|| internal("the request of an execution is not kept"))?;
+        // A plan's step has no request of its own: its events are its record.
+        let Some(request) = self.ledger.state(tenant, &key(REQUESTS, id)?).map_err(internal)? else {
+            return Ok(transaction);
+        };
         self.notary.state(&self.ledger, transaction, result, &request)
+    }
+
+    /// What keeps the result of a plan's step, together with the event that ends it.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn result_ops(&self, result: &ExecutionResult, stored: &mut Vec<Stored>) -> Result<Vec<StateOp>, Refusal> {
+        let value = self.kept_value(&result.tenant_id, result, stored)?;
+        let mut ops = vec![StateOp::Set { key: key(RESULTS, &result.execution_id)?, value }];
+        ops.extend(stored.iter().flat_map(|blob| blob.keep_ops(limits::TENANT_BLOB_BYTES_MAX)));
+        Ok(ops)
     }
 
     /// A result as it is kept: itself, or the digest of a blob where it is long.

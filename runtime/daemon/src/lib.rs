@@ -5,13 +5,16 @@
 #![forbid(unsafe_code)]
 
 mod attend;
+pub mod authority;
 pub mod boot;
 pub mod capture;
 pub mod commands;
 pub mod config;
+pub mod contracts;
 pub mod control;
 pub mod conversation;
 pub mod cosign;
+pub mod domains;
 pub mod execution;
 pub mod export;
 pub mod hint;
@@ -23,7 +26,9 @@ pub mod node;
 pub mod notary;
 pub mod order;
 pub mod pass;
+pub mod plans;
 pub mod ready;
+pub mod registry;
 pub mod replay;
 pub mod run;
 pub mod serve;

@@ -7,14 +7,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use remand_authority::session::Tenancy;
 use remand_ledger::{Ack, AppendError, Ledger, Transaction};
 use remand_model::outcome::ExecutionResult;
-use remand_model::refusal::{Code, Refusal};
+use remand_model::quota::Charge;
+use remand_model::refusal::Refusal;
 use remand_model::{ExecutionId, TenantId};
 use tokio::sync::{Notify, watch};
 
+use crate::authority::Registries;
 use crate::config::Config;
 use crate::execution::Workshop;
 use crate::notary::Notary;
 use crate::order::Ground;
+use crate::plans::{StepTable, refusal_of};
 
 /// The node. Clones share it.
 #[derive(Clone)]
@@ -32,6 +35,10 @@ pub struct Inner {
     pub ledger: Ledger,
     /// Who signs it.
     pub notary: Notary,
+    /// Who may do what.
+    pub registries: Registries,
+    /// What the steps of plans hand from one to the other: receipts of starts, results that wait for their record.
+    pub steps: StepTable,
     /// Connections that are open.
     pub connections: AtomicUsize,
     /// Rung when a connection ends.
@@ -61,13 +68,22 @@ impl std::ops::Deref for Node {
 impl Node {
     /// A node that nobody is connected to yet.
     #[must_use]
-    pub fn new(config: Config, workshop: Workshop, ground: Ground, ledger: Ledger, notary: Notary) -> Self {
+    pub fn new(
+        config: Config,
+        workshop: Workshop,
+        ground: Ground,
+        ledger: Ledger,
+        notary: Notary,
+        registries: Registries,
+    ) -> Self {
         Self(Arc::new(Inner {
             config,
             workshop,
             ground,
             ledger,
             notary,
+            registries,
+            steps: StepTable::default(),
             connections: AtomicUsize::new(0),
             left: Notify::new(),
             end: Notify::new(),
@@ -78,8 +94,8 @@ impl Node {
 
     /// How a tenant stands.
     #[must_use]
-    pub fn tenancy(&self, _tenant: &TenantId) -> Tenancy {
-        Tenancy::Active
+    pub fn tenancy(&self, tenant: &TenantId) -> Tenancy {
+        self.registries.tenancy(tenant)
     }
 
     /// The number of the next lease.
@@ -93,6 +109,14 @@ impl Node {
     /// # Errors
     /// A refusal: nothing was written.
     pub async fn append(&self, transaction: Transaction) -> Result<Ack, Refusal> {
+        self.append_charged(transaction, &[]).await
+    }
+
+    /// Makes a transaction durable in which counters move.
+    ///
+    /// # Errors
+    /// A charge's own refusal where its counter cannot move; nothing was written.
+    pub async fn append_charged(&self, transaction: Transaction, charges: &[Charge]) -> Result<Ack, Refusal> {
         let (done, outcome) = tokio::sync::oneshot::channel();
         self.ledger.try_submit(
             transaction,
@@ -103,12 +127,7 @@ impl Node {
             }),
         );
         let result = outcome.await.unwrap_or(Err(AppendError::Closed));
-        result.map_err(|error| match error {
-            AppendError::Busy => Refusal::new(Code::QueueFull, error.to_string()).retry_after(100),
-            AppendError::Refused(refusal) => Refusal::new(Code::Conflict, refusal.to_string()),
-            AppendError::Event(_) => Refusal::new(Code::TooLarge, error.to_string()),
-            AppendError::Poisoned(_) | AppendError::Closed => Refusal::new(Code::AuditUnavailable, error.to_string()),
-        })
+        result.map_err(|error| refusal_of(error, charges))
     }
 
     fn table(&self) -> std::sync::MutexGuard<'_, HashMap<(TenantId, ExecutionId), Arc<Execution>>> {
@@ -159,6 +178,14 @@ impl Node {
     /// Ends every execution.
     pub fn cancel_all(&self) {
         self.table().values().for_each(|execution| execution.cancel.notify_one());
+    }
+
+    /// Ends every execution of a tenant.
+    pub fn cancel_of(&self, tenant: &TenantId) {
+        self.table()
+            .iter()
+            .filter(|((of, _), _)| of == tenant)
+            .for_each(|(_, execution)| execution.cancel.notify_one());
     }
 
     /// Takes an execution out of the table and tells whoever waits for it.

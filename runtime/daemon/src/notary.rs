@@ -64,6 +64,7 @@ pub struct Notary {
     log: Seed,
     attest: AttestSigner,
     witness: Seed,
+    tokens: Seed,
 }
 
 /// Secret bytes that no message shows.
@@ -84,10 +85,18 @@ impl Notary {
     pub fn open(folder: &Path, node: &str, is_new: bool) -> Result<Self, KeysError> {
         let seed = |name: &str| seed(folder, name, is_new);
         let attest = AttestSigner::from_seed(format!("{node}/attest").parse()?, &seed("attest.seed")?.0);
-        let notary = Self { node: node.to_owned(), log: seed("log.seed")?, attest, witness: seed("witness.seed")? };
+        let (log, witness) = (seed("log.seed")?, seed("witness.seed")?);
+        let tokens = self::seed(folder, "tokens.seed", true)?;
+        let notary = Self { node: node.to_owned(), log, attest, witness, tokens };
         let any: TenantId = "any".parse().map_err(|_| KeyError::Name)?;
         Origin::new(node, &any)?;
         Ok(notary)
+    }
+
+    /// What the root key of tokens is made of. Without it every token would have to be issued anew, and nothing else.
+    #[must_use]
+    pub const fn token_seed(&self) -> &[u8; SEED_BYTES] {
+        &self.tokens.0
     }
 
     /// The name of a tenant's log.

@@ -71,6 +71,23 @@ impl Order {
         Ok(Self { spec, limits: profile.limits, compiled, policy_name: profile.name })
     }
 
+    /// Puts other limits in the place of the policy's.
+    pub fn limit(&mut self, limits: &Limits) {
+        let spec = &mut self.spec;
+        (spec.scratch_bytes, spec.scratch_inodes) = (limits.disk_bytes_max, limits.inodes_max);
+        (spec.files_bytes_max, spec.files_max) = (limits.files_bytes_max, limits.files_max);
+        spec.rlimits = rlimits(limits);
+        self.limits = *limits;
+    }
+
+    /// Shows these bytes as a file at `path`, which the program may read.
+    pub fn show_file(&mut self, path: &str, bytes: Vec<u8>) {
+        const READ_FILE: u64 = 1 << 2;
+        let path = path.as_bytes().to_vec();
+        self.spec.landlock.rules.push(LandlockRule { path: path.clone(), access: READ_FILE });
+        self.spec.root.texts.push(Text { path, bytes });
+    }
+
     /// The order as people read it before it is carried out.
     #[must_use]
     pub fn plan(&self) -> RunPlan {

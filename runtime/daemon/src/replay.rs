@@ -17,6 +17,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::{Notify, mpsc};
 
+use crate::authority::Credential;
 use crate::execution::{Input, Ticket};
 use crate::node::Node;
 use crate::run::{self, Prepared};
@@ -31,11 +32,12 @@ const NOTE: &str = "no deterministic mode was used: time, randomness and schedul
 ///
 /// # Errors
 /// A refusal: it cannot be repeated, or the repetition could not be recorded.
-pub async fn replay(node: &Node, tenant: &TenantId, id: &ExecutionId, gone: &Arc<Notify>) -> Result<Value, Refusal> {
+pub async fn replay(node: &Node, who: &Credential, id: &ExecutionId, gone: &Arc<Notify>) -> Result<Value, Refusal> {
+    let tenant = &who.tenant;
     let (request, was) = original(node, tenant, id)?;
     let input = input(node, tenant, &was)?;
     let prepared = run::prepare(node, tenant, &again(node, tenant, id, request)?)?;
-    let now = execute(node, tenant, prepared, input, gone).await?;
+    let now = execute(node, who, prepared, input, gone).await?;
     let differences = tokio::task::block_in_place(|| differences(node, tenant, &was, &now))?;
     let event: EventType = "EXECUTION_REPLAYED".parse().map_err(internal)?;
     let event = NewEvent::new(event, id)
@@ -94,7 +96,7 @@ fn again(node: &Node, tenant: &TenantId, id: &ExecutionId, request: RunRequest) 
 /// As a client's run, with the kept input; a client that is gone cancels it.
 async fn execute(
     node: &Node,
-    tenant: &TenantId,
+    who: &Credential,
     prepared: Prepared,
     input: Vec<u8>,
     gone: &Arc<Notify>,
@@ -103,7 +105,8 @@ async fn execute(
         let detail = format!("{} executions run; that is the most", limits::EXECUTIONS_MAX);
         return Err(Refusal::new(Code::QueueFull, detail).retry_after(1000));
     }
-    let id = prepared.id.clone();
+    let (id, tenant) = (prepared.id.clone(), &who.tenant);
+    let permit = node.permit(who, &prepared)?;
     let execution =
         node.enter(tenant, &id).map_err(|_running| Refusal::new(Code::Conflict, format!("{id} runs already")))?;
     let (sender, receiver) = mpsc::channel(limits::INPUT_PIECES);
@@ -115,7 +118,7 @@ async fn execute(
         cancel: cancel.clone(),
         watcher: None,
     };
-    let mut work = tokio::spawn(run::execute(node.clone(), prepared, ticket));
+    let mut work = tokio::spawn(run::execute(node.clone(), prepared, ticket, permit));
     let feeding = tokio::spawn(feed(sender, input));
     let outcome = tokio::select! {
         outcome = &mut work => outcome,

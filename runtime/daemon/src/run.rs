@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 
+use remand_authority::contracts::Validated;
+use remand_authority::permit::Permit;
 use remand_model::canonical::Object;
+use remand_model::contract::Contract;
 use remand_model::envelope::{Command, Frame};
 use remand_model::outcome::ExecutionResult;
+use remand_model::quota::Usage;
 use remand_model::refusal::{Code, Refusal};
 use remand_model::run::RunRequest;
 use remand_model::{ExecutionId, TenantId};
@@ -17,7 +21,7 @@ use crate::conversation::{Call, Reply};
 use crate::execution::{Input, Ticket};
 use crate::node::{Execution, Node};
 use crate::order::{Order, OrderError};
-use crate::{images, journal, limits};
+use crate::{contracts, images, journal, limits};
 
 /// An order that may be carried out, with the id that its claims give it.
 pub struct Prepared {
@@ -29,6 +33,8 @@ pub struct Prepared {
     pub claims: Object,
     /// The id.
     pub id: ExecutionId,
+    /// The contract: the one that the request names, or the one that it amounts to.
+    pub contract: Arc<Validated<Contract>>,
 }
 
 /// Builds the order of a request.
@@ -36,16 +42,27 @@ pub struct Prepared {
 /// # Errors
 /// What is wrong with the request.
 pub fn prepare(node: &Node, tenant: &TenantId, request: &RunRequest) -> Result<Prepared, Refusal> {
+    let named = request.contract.as_ref().map(|choice| node.contract(tenant, choice)).transpose()?;
+    let own = named.as_ref().map(|contract| contracts::request_of(contract, request.request_id.clone()));
+    let request = own.as_ref().unwrap_or(request);
     check(request)?;
     images::unpack(node, tenant, &request.root)?;
     let order = Order::new(request, &node.ground).map_err(|error| match error {
         OrderError::Policy(error) => Refusal::new(Code::ContractInvalid, error.to_string()),
         OrderError::Request(detail) => Refusal::new(Code::ContractInvalid, detail),
-    })?;
-    let request = journal::request_bytes(request)?;
-    let claims = journal::claims(tenant, &request, &order);
+    });
+    let mut order = order?;
+    let bytes = journal::request_bytes(request)?;
+    let contract = match named {
+        Some(contract) => {
+            contracts::apply(node, tenant, contract.contract(), &mut order)?;
+            contract
+        }
+        None => contracts::of_request(node, request, &bytes, &order)?,
+    };
+    let claims = journal::claims(tenant, &bytes, &order);
     let id = journal::execution_id(&claims);
-    Ok(Prepared { order, request, claims, id })
+    Ok(Prepared { order, request: bytes, claims, id, contract })
 }
 
 /// Bounds that the codec of the wall would refuse later, with a better word.
@@ -110,11 +127,17 @@ pub async fn run(node: &Node, call: &mut Call, reply: &Reply) -> Result<(), Refu
     if let Some(kept) = journal::kept_result(node, &tenant, &prepared.id)? {
         return answer_from_record(node, &tenant, &kept, &request, reply).await;
     }
-    let execution = node
-        .enter(&tenant, &prepared.id)
-        .map_err(|_running| Refusal::new(Code::Conflict, format!("{} runs already", prepared.id)))?;
+    let who = call.credential()?;
+    let permit = node.permit(&who, &prepared)?;
+    let execution = match node.enter(&tenant, &prepared.id) {
+        Ok(execution) => execution,
+        Err(_running) => {
+            drop(node.settle(permit, &Usage::default()));
+            return Err(Refusal::new(Code::Conflict, format!("{} runs already", prepared.id)));
+        }
+    };
     if call.header.command == Command::Submit {
-        return submit(node, &tenant, prepared, &execution, reply).await;
+        return submit(node, &tenant, prepared, permit, &execution, reply).await;
     }
     reply.send(Command::Event, accepted(&prepared.id)).await;
     let (pieces, watcher) = mpsc::channel(limits::OUTPUT_PIECES);
@@ -127,7 +150,7 @@ pub async fn run(node: &Node, call: &mut Call, reply: &Reply) -> Result<(), Refu
         cancel: Arc::clone(&execution.cancel),
         watcher: Some(pieces),
     };
-    let work = tokio::spawn(execute(node.clone(), prepared, ticket));
+    let work = tokio::spawn(execute(node.clone(), prepared, ticket, permit));
     let forwarding = tokio::spawn(forward(watcher, reply.clone()));
     let outcome = attend_client(call, reply, request.stdin.then_some(input_in), &execution.cancel, work).await;
     let shown = forwarding.await;
@@ -143,6 +166,7 @@ async fn submit(
     node: &Node,
     tenant: &TenantId,
     prepared: Prepared,
+    permit: Permit,
     execution: &Execution,
     reply: &Reply,
 ) -> Result<(), Refusal> {
@@ -151,7 +175,7 @@ async fn submit(
     let ticket = Ticket { execution_id: id.clone(), tenant: tenant.clone(), input, cancel, watcher: None };
     let (node, owner, own) = (node.clone(), tenant.clone(), id.clone());
     tokio::spawn(async move {
-        let result = execute(node.clone(), prepared, ticket).await;
+        let result = execute(node.clone(), prepared, ticket, permit).await;
         if let Err(refusal) = &result {
             tracing::error!(%refusal, execution = %own, "a submitted execution could not be recorded");
         }
@@ -212,11 +236,48 @@ fn accepted(id: &ExecutionId) -> Vec<u8> {
 ///
 /// # Errors
 /// A refusal: nothing was started, or its end could not be recorded.
-pub async fn execute(node: Node, prepared: Prepared, ticket: Ticket) -> Result<ExecutionResult, Refusal> {
-    let started = node.record_start(&ticket.tenant, &prepared).await?;
-    let (mut result, stored) = node.workshop.execute(&prepared.order, ticket, &started).await;
-    node.record_end(started, &mut result, stored).await?;
+pub async fn execute(
+    node: Node,
+    prepared: Prepared,
+    ticket: Ticket,
+    permit: Permit,
+) -> Result<ExecutionResult, Refusal> {
+    let started = match node.record_start(&ticket.tenant, &prepared, &permit).await {
+        Ok(started) => started,
+        Err(refusal) => {
+            drop(node.settle(permit, &Usage::default()));
+            return Err(refusal);
+        }
+    };
+    let (mut result, stored) = node.workshop.execute(&prepared.order, ticket, &started, &permit).await;
+    let settlement = node.settle(permit, &contracts::used(&result, &prepared.order.limits));
+    node.record_end(started, &mut result, stored, &settlement).await?;
     Ok(result)
+}
+
+/// Executes in a task of its own, entered into the table of what runs, and waits for the end.
+///
+/// # Errors
+/// As [`execute`]; `conflict` where it runs already.
+pub async fn attended(
+    node: &Node,
+    prepared: Prepared,
+    mut ticket: Ticket,
+    permit: Permit,
+) -> Result<ExecutionResult, Refusal> {
+    let (tenant, id) = (ticket.tenant.clone(), prepared.id.clone());
+    let Ok(execution) = node.enter(&tenant, &id) else {
+        drop(node.settle(permit, &Usage::default()));
+        return Err(Refusal::new(Code::Conflict, format!("{id} runs already")));
+    };
+    ticket.cancel = Arc::clone(&execution.cancel);
+    let own = node.clone();
+    let work = tokio::spawn(async move {
+        let result = execute(own.clone(), prepared, ticket, permit).await;
+        own.leave(&tenant, &id, result.as_ref().ok().map(|result| Arc::new(result.clone())));
+        result
+    });
+    work.await.map_err(|error| Refusal::new(Code::Internal, error.to_string()))?
 }
 
 async fn forward(mut pieces: mpsc::Receiver<Piece>, reply: Reply) {

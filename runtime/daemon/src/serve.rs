@@ -11,6 +11,7 @@ use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{sleep, timeout};
 
+use crate::authority::Registries;
 use crate::boot::Booted;
 use crate::conversation::converse;
 use crate::execution::Workshop;
@@ -36,6 +37,9 @@ pub enum ServeError {
     /// What an earlier life left open.
     #[error("what was running when the runtime went down cannot be closed: {0}")]
     Lost(remand_model::refusal::Refusal),
+    /// The registries.
+    #[error("the registries of tenants, tokens, domains and contracts cannot be read back: {0:?}")]
+    Registries(remand_model::refusal::Refusal),
     /// The witness.
     #[error(transparent)]
     Witness(#[from] crate::witness::WitnessError),
@@ -66,14 +70,19 @@ pub async fn serve(booted: Booted, ready: impl FnOnce()) -> Result<(), ServeErro
         blobs: BlobStore::open(&config.state("blobs"), ledger.clone())?,
         backend,
         housed: Arc::default(),
+        walls: Arc::default(),
         counter: Arc::new(AtomicU64::new(0)),
     };
     let library = config.arguments.policies.as_ref().map_or_else(Library::built_in, Library::with_folder);
     let ground = Ground { library, landlock_abi, images: config.state("images") };
-    let node = Node::new(config, workshop, ground, ledger, notary);
-    crate::lost::close_open(&node).await.map_err(ServeError::Lost)?;
+    let registries = Registries::new(notary.token_seed()).map_err(ServeError::Registries)?;
+    let node = Node::new(config, workshop, ground, ledger, notary, registries);
     crate::witness::listen(&node).await?;
+    // Before anything is appended: a log that was rolled back is not to grow.
     crate::cosign::compare_all(&node).await.map_err(ServeError::RolledBack)?;
+    crate::lost::close_open(&node).await.map_err(ServeError::Lost)?;
+    node.restore().await.map_err(ServeError::Registries)?;
+    node.write_admin_token()?;
     let listener = UnixListener::from_std(listener)?;
     ready();
     tell(&[NotifyState::Ready]);

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::contract::ContractId;
 use crate::limits::Limits;
-use crate::{PROTOCOL_VERSION, RequestId};
+use crate::{Digest, PROTOCOL_VERSION, RequestId};
 
 /// A host path to be shown inside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +37,16 @@ pub enum RootChoice {
         /// Digest of the image's bytes.
         sha256: String,
     },
+}
+
+/// A registered contract, by its name and the one content that is meant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ContractChoice {
+    /// Its name within the tenant.
+    pub contract_id: ContractId,
+    /// SHA-256 over its canonical form.
+    pub contract_hash: Digest,
 }
 
 /// A program to run.
@@ -83,6 +94,9 @@ pub struct RunRequest {
     /// The seed of what is made deterministic.
     #[serde(default)]
     pub execution_seed: u64,
+    /// The contract that is executed; program, policy, environment and limits are the contract's then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contract: Option<ContractChoice>,
 }
 
 /// The plan of a run: everything that would be done, as text for people and machines.
@@ -127,6 +141,7 @@ impl RunRequest {
             want_files: false,
             dry_run: false,
             execution_seed: 0,
+            contract: None,
         }
     }
 }

@@ -103,7 +103,7 @@ async fn finish(node: &Node, tenant: &TenantId, writer: BlobWriter, reply: &Repl
 }
 
 /// Refers to a blob for the client that put it; once, however often it is put.
-async fn keep(node: &Node, tenant: &TenantId, blob: &Stored) -> Result<(), Refusal> {
+pub async fn keep(node: &Node, tenant: &TenantId, blob: &Stored) -> Result<(), Refusal> {
     let internal = |error: &dyn std::fmt::Display| Refusal::new(Code::Internal, error.to_string());
     let key = StateKey::new(PUT, &blob.digest().to_hex()).map_err(|error| internal(&error))?;
     let is_kept = || node.ledger.state(tenant, &key).map(|value| value.is_some()).map_err(|error| internal(&error));

@@ -1,10 +1,17 @@
 //! Which action a command is, and what carries it out.
 
 mod audit;
-mod blob;
+pub(crate) mod blob;
+mod contract;
+mod domain;
 mod execution;
 mod node;
+mod plan;
 mod proof;
+mod quota;
+pub(crate) mod state;
+mod tenant;
+mod token;
 
 use remand_authority::table::Action;
 use remand_model::TenantId;
@@ -46,6 +53,13 @@ pub fn action(command: Command, payload: &Value) -> Result<Action, Refusal> {
             .or_else(|| proof::action(other))
             .or_else(|| audit::action(other, what))
             .or_else(|| blob::action(other, what))
+            .or_else(|| tenant::action(other, what))
+            .or_else(|| quota::action(other, what))
+            .or_else(|| token::action(other, what))
+            .or_else(|| domain::action(other, what))
+            .or_else(|| contract::action(other, what))
+            .or_else(|| plan::action(other, what))
+            .or_else(|| state::action(other, what))
             .or_else(|| node::action(other, what)),
     };
     found.ok_or_else(|| Refusal::new(Code::CommandUnknown, format!("{} {what}", command.name())))
@@ -73,6 +87,13 @@ pub async fn carry_out(node: &Node, call: &mut Call, reply: &Reply) -> Result<()
         Command::Audit => audit::carry_out(node, call, reply).await,
         Command::Blob => blob::carry_out(node, call, reply).await,
         Command::Proof | Command::Replay => proof::carry_out(node, call, reply).await,
+        Command::Tenant => tenant::carry_out(node, call, reply).await,
+        Command::Quota => quota::carry_out(node, call, reply).await,
+        Command::Token => token::carry_out(node, call, reply).await,
+        Command::Domain => domain::carry_out(node, call, reply).await,
+        Command::Contract => contract::carry_out(node, call, reply).await,
+        Command::Plan => plan::carry_out(node, call, reply).await,
+        Command::State => state::carry_out(node, call, reply).await,
         Command::Node | Command::Nodes | Command::Sweep => node::carry_out(node, call, reply).await,
         other => Err(Refusal::new(Code::CommandUnknown, other.name())),
     }

@@ -32,7 +32,8 @@ pub async fn carry_out(node: &Node, call: &mut Call, reply: &Reply) -> Result<()
     let tenant = super::tenant(call)?;
     let named: Named = super::read(&call.payload)?;
     if call.header.command == Command::Replay {
-        reply.answer(&replay::replay(node, &tenant, &named.execution_id, &call.gone).await?).await;
+        let who = call.credential()?;
+        reply.answer(&replay::replay(node, &who, &named.execution_id, &call.gone).await?).await;
         return Ok(());
     }
     let id = &named.execution_id;

@@ -1,0 +1,205 @@
+//! Plans on this node: the gate that decides each step, and the journal that makes each event durable with its counters.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use remand_authority::permit::{Permit, Scoped, Settlement};
+use remand_authority::token::VerifiedToken;
+use remand_engine::domain::Domain;
+use remand_engine::drive::{Gate, Journal, authorize_step};
+use remand_engine::events::Entry;
+use remand_ledger::blob::Stored;
+use remand_ledger::{Ack, AppendError, Started, StateKey, StateOp, Transaction};
+use remand_model::event::{EventType, Phase, Subject};
+use remand_model::outcome::ExecutionResult;
+use remand_model::plan::Step;
+use remand_model::quota::{Charge, Usage};
+use remand_model::refusal::{Code, Refusal};
+use remand_model::{ExecutionId, TenantId};
+
+use crate::authority::{By, Credential, clock, internal};
+use crate::node::Node;
+use crate::registry::used_ops;
+
+/// Where the counters of tokens are.
+const TOKENS_USED: &str = "tokens.used";
+
+/// A result that waits for the event that ends its step.
+pub type Waiting = (ExecutionResult, Vec<Stored>);
+
+/// What the steps of plans hand on by their execution's id.
+#[derive(Default)]
+pub struct StepTable {
+    started: Mutex<HashMap<ExecutionId, Started>>,
+    ended: Mutex<HashMap<ExecutionId, Waiting>>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl StepTable {
+    /// The receipt of a step's start; once.
+    pub fn take_started(&self, id: &ExecutionId) -> Option<Started> {
+        locked(&self.started).remove(id)
+    }
+
+    /// Leaves a result for the journal.
+    pub fn leave(&self, result: ExecutionResult, stored: Vec<Stored>) {
+        locked(&self.ended).insert(result.execution_id.clone(), (result, stored));
+    }
+}
+
+fn used_key(key: &str) -> Result<StateKey, Refusal> {
+    StateKey::new(TOKENS_USED, key).map_err(internal)
+}
+
+/// The operations that move a token's counters.
+///
+/// # Errors
+/// `internal`.
+pub fn charge_ops(charges: &[Charge]) -> Result<Vec<StateOp>, Refusal> {
+    let op = |charge: &Charge| {
+        let add = i64::try_from(charge.add).map_err(internal)?;
+        Ok(StateOp::Count { key: used_key(&charge.key)?, add, max: charge.max })
+    };
+    charges.iter().map(op).collect()
+}
+
+/// The operations of a settlement: what was used, and what goes back to the token.
+///
+/// # Errors
+/// `internal`.
+pub fn settle_ops(settlement: &Settlement) -> Result<Vec<StateOp>, Refusal> {
+    let mut ops = settlement.window.as_ref().map_or(Ok(Vec::new()), used_ops)?;
+    for (key, back) in &settlement.refunds {
+        let add = i64::try_from(*back).map_err(internal)?;
+        ops.push(StateOp::Count { key: used_key(key)?, add: -add, max: i64::MAX.unsigned_abs() });
+    }
+    Ok(ops)
+}
+
+/// What a refused transaction means to whoever asked.
+#[must_use]
+pub fn refusal_of(error: AppendError, charges: &[Charge]) -> Refusal {
+    if let AppendError::Refused(remand_ledger::Refusal::Counter { key, .. }) = &error
+        && let Some(charge) = charges.iter().find(|charge| key.namespace() == TOKENS_USED && charge.key == key.key())
+    {
+        return Refusal::new(charge.refused_as, error.to_string());
+    }
+    match error {
+        AppendError::Busy => Refusal::new(Code::QueueFull, error.to_string()).retry_after(100),
+        AppendError::Refused(refusal) => Refusal::new(Code::Conflict, refusal.to_string()),
+        AppendError::Event(_) => Refusal::new(Code::TooLarge, error.to_string()),
+        AppendError::Poisoned(_) | AppendError::Closed => Refusal::new(Code::AuditUnavailable, error.to_string()),
+    }
+}
+
+/// Decides each step of one plan, with the authority locked for as long as one decision takes.
+pub struct PlanGate {
+    /// The node.
+    pub node: Node,
+    /// Who runs the plan.
+    pub who: Arc<Credential>,
+}
+
+impl Gate for PlanGate {
+    fn validate(&mut self) -> Result<VerifiedToken, Refusal> {
+        self.node.registries.validate(&self.who, &self.node.ledger)
+    }
+
+    fn authorize(&mut self, token: &VerifiedToken, step: &Step, domain: &dyn Domain) -> Result<Scoped, Refusal> {
+        self.node.active(&self.who.tenant)?;
+        let clock = clock(&self.node.ledger, &self.who.tenant);
+        let mut authority = self.node.registries.authority();
+        authorize_step(&mut authority, token, self.who.role, step, domain, &clock)
+    }
+
+    fn permit(&mut self, scoped: Scoped) -> Result<Permit, Refusal> {
+        let clock = clock(&self.node.ledger, &self.who.tenant);
+        self.node.registries.authority().permit(scoped, &clock)
+    }
+
+    fn settle(&mut self, permit: Permit, used: &Usage) -> Settlement {
+        self.node.settle(permit, used)
+    }
+}
+
+/// Writes the events of one plan into its tenant's chain.
+pub struct PlanJournal {
+    /// The node.
+    pub node: Node,
+    /// Who asked for the plan.
+    pub by: By,
+}
+
+impl Journal for PlanJournal {
+    fn record(&mut self, entry: Entry) -> Result<u64, Refusal> {
+        let Entry { tenant_id, event, charges, settlement } = entry;
+        let (phase, subject) = (event.event_type.phase(), event.subject.clone());
+        let event = if event.event_type == EventType::TOKEN_VALIDATION { self.by.mark(event) } else { event };
+        let mut transaction = Transaction::new(tenant_id).event(event);
+        transaction.ops.extend(charge_ops(&charges)?);
+        if let Some(settlement) = &settlement {
+            transaction.ops.extend(settle_ops(settlement)?);
+        }
+        let mut waiting = self.waiting(phase, &subject);
+        if let Some((result, stored)) = &mut waiting {
+            transaction.ops.extend(self.node.result_ops(result, stored)?);
+        }
+        let mut ack = self.node.ledger.append(transaction).map_err(|error| refusal_of(error, &charges))?;
+        drop(waiting);
+        self.receipt(phase, &subject, &mut ack);
+        let receipt = ack.events.first().ok_or_else(|| internal("no receipt came with a durable event"))?;
+        Ok(receipt.event_id)
+    }
+}
+
+impl PlanJournal {
+    fn waiting(&self, phase: Phase, subject: &Subject) -> Option<Waiting> {
+        let id = subject.execution().filter(|_| phase == Phase::Ends)?;
+        drop(locked(&self.node.steps.started).remove(&id));
+        locked(&self.node.steps.ended).remove(&id)
+    }
+
+    fn receipt(&self, phase: Phase, subject: &Subject, ack: &mut Ack) {
+        if let Some(id) = subject.execution().filter(|_| phase == Phase::Starts)
+            && let Some(started) = ack.take_started(&id)
+        {
+            locked(&self.node.steps.started).insert(id, started);
+        }
+    }
+}
+
+impl Node {
+    /// Takes a permit back with what was used.
+    pub fn settle(&self, permit: Permit, used: &Usage) -> Settlement {
+        let clock = clock(&self.ledger, permit.tenant_id());
+        self.registries.authority().settle(permit, used, &clock)
+    }
+
+    /// That there is such a tenant.
+    ///
+    /// # Errors
+    /// `tenant_unknown`.
+    pub fn known(&self, tenant: &TenantId) -> Result<(), Refusal> {
+        use crate::authority::Standing;
+        match self.registries.tenants().get(tenant) {
+            Some(Standing::Active | Standing::Suspended) => Ok(()),
+            Some(Standing::Deleted) | None => Err(Refusal::new(Code::TenantUnknown, tenant.as_str())),
+        }
+    }
+
+    /// That the tenant can work at this moment.
+    ///
+    /// # Errors
+    /// `tenant_suspended`, `tenant_unknown`.
+    pub fn active(&self, tenant: &TenantId) -> Result<(), Refusal> {
+        use remand_authority::session::Tenancy;
+        match self.tenancy(tenant) {
+            Tenancy::Active => Ok(()),
+            Tenancy::Suspended => Err(Refusal::new(Code::TenantSuspended, tenant.as_str())),
+            Tenancy::Unknown => Err(Refusal::new(Code::TenantUnknown, tenant.as_str())),
+        }
+    }
+}
