@@ -17,7 +17,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::capture::{Allowance, Intake, Taken, Which, capture};
+use crate::capture::{Allowance, Intake, Taken, Watcher, Which, capture};
 use crate::control::Control;
 use crate::execution::{Ends, Input, Ticket, Workshop, failed, hard_kill, now_ns};
 use crate::limits;
@@ -83,6 +83,7 @@ impl<'a> Attendant<'a> {
     ) -> std::io::Result<()> {
         let allowance = Allowance::new(self.order.limits.output_bytes_max);
         let Ticket { input, cancel, watcher, .. } = ticket;
+        let watching = watcher.clone();
         let closing = Arc::new(Notify::new());
         let (out, err) = (self.intake(u64::MAX), self.intake(u64::MAX));
         let stderr = tokio::spawn(capture(ends.stderr, Which::Stderr, allowance.clone(), err, watcher.clone()));
@@ -100,6 +101,7 @@ impl<'a> Attendant<'a> {
         self.supervise(&allowance, &cancel, started_ns).await;
         // The box is empty or about to be, so the streams end by themselves; what was not read of the input is nobody's.
         closing.notify_one();
+        watching.iter().for_each(Watcher::close);
         let (stdout, stderr, fed) = (joined(stdout).await?, joined(stderr).await?, joined(feeder).await?);
         result.outputs.stdout = stdout.0;
         result.outputs.stderr = stderr.0;

@@ -96,6 +96,17 @@ pub fn boot(config: Config) -> Result<Booted, BootError> {
     state_folders(&config)?;
     let layout = Layout::detect()?;
     let tree = Tree::prepare(&layout, &config.group, config.user.0, config.user.1)?;
+    let name = config.group.clone();
+    root_stage(config, &layout, tree, lock).inspect_err(|_| {
+        // Nothing serves, so nothing is left; what cannot be removed now is the next start's.
+        if let Err(error) = Tree::discard(&layout, &name) {
+            tracing::warn!(%error, "the control groups of a failed start stay");
+        }
+    })
+}
+
+/// From the delegated groups on: what fails here takes them with it.
+fn root_stage(config: Config, layout: &Layout, tree: Tree, lock: File) -> Result<Booted, BootError> {
     let swept = tree.sweep(&|_| false, false)?;
     let estate_file = match &config.arguments.estate {
         Some(file) => file.clone(),
@@ -219,6 +230,9 @@ fn write_estate(config: &Config, tree: &Tree) -> Result<std::path::PathBuf, Boot
 
 fn start_spawners(config: &Config, estate: &Path, lock: &File) -> Result<Vec<OwnedFd>, BootError> {
     let (program, shim) = (config.programs.join("remand-spawner"), config.programs.join("remand-shim"));
+    for path in [&program, &shim] {
+        File::open(path).map_err(at("open the program", path))?;
+    }
     (0..spawner::SPAWNERS)
         .map(|_| {
             let (ours, theirs) = spawner::pair()?;

@@ -8,7 +8,7 @@ use remand_model::outcome::Stream;
 use remand_model::{Digest, TenantId};
 use sha2::Digest as _;
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// Which of the two streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,8 +19,46 @@ pub enum Which {
     Stderr,
 }
 
-/// A piece of output on its way to a watcher.
-pub type Piece = (Which, Vec<u8>);
+/// A piece of output on its way to a watcher; dropping it makes room for another one.
+#[derive(Debug)]
+pub struct Piece {
+    /// Of which stream.
+    pub which: Which,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+/// The way to whoever watches an execution. While the program runs it waits for a slow watcher, as it would for a slow
+/// terminal; once the box is empty nothing waits any more, and what is left (no more than the pipes held) goes at once.
+#[derive(Debug, Clone)]
+pub struct Watcher {
+    pieces: mpsc::UnboundedSender<Piece>,
+    room: Arc<Semaphore>,
+}
+
+impl Watcher {
+    /// A watcher's way in and its way out, with room for so many pieces.
+    #[must_use]
+    pub fn pair(pieces: usize) -> (Self, mpsc::UnboundedReceiver<Piece>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (Self { pieces: sender, room: Arc::new(Semaphore::new(pieces)) }, receiver)
+    }
+
+    /// From now on nothing waits for the watcher.
+    pub fn close(&self) {
+        self.room.close();
+    }
+
+    /// Whether the watcher is still there.
+    async fn send(&self, which: Which, bytes: Vec<u8>) -> bool {
+        let room = tokio::select! {
+            room = Arc::clone(&self.room).acquire_owned() => room.ok(),
+            () = self.pieces.closed() => None,
+        };
+        self.pieces.send(Piece { which, bytes, _room: room }).is_ok()
+    }
+}
 
 /// The output limit of one execution: both streams draw on it.
 #[derive(Debug, Clone)]
@@ -116,7 +154,7 @@ pub async fn capture(
     which: Which,
     allowance: Allowance,
     mut intake: Intake,
-    watcher: Option<mpsc::Sender<Piece>>,
+    watcher: Option<Watcher>,
 ) -> std::io::Result<(Stream, Option<Stored>)> {
     let (mut buffer, mut truncated) = (vec![0; 64 << 10], false);
     loop {
@@ -137,7 +175,7 @@ pub async fn capture(
         }
         intake.take(&buffer[..granted]).map_err(std::io::Error::other)?;
         if let Some(watcher) = &watcher
-            && watcher.send((which, buffer[..granted].to_vec())).await.is_err()
+            && !watcher.send(which, buffer[..granted].to_vec()).await
         {
             tracing::debug!("the watcher of an execution went away");
         }

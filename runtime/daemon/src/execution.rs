@@ -20,7 +20,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 
 use crate::attend::Attendant;
-use crate::capture::Piece;
+use crate::capture::Watcher;
 use crate::control::Control;
 use crate::limits;
 use crate::order::Order;
@@ -71,7 +71,7 @@ pub struct Ticket {
     /// Rung to end it.
     pub cancel: Arc<Notify>,
     /// Who watches what is printed.
-    pub watcher: Option<mpsc::Sender<Piece>>,
+    pub watcher: Option<Watcher>,
 }
 
 pub(crate) fn now_ns() -> u64 {

@@ -36,7 +36,7 @@ pub const EXECUTIONS_MAX: usize = 1024;
 /// With `--until-idle`: how long nobody may be connected before the daemon ends.
 pub const IDLE_WAIT: Duration = Duration::from_millis(200);
 /// With `--until-idle`: how long the first client may take.
-pub const FIRST_WAIT: Duration = Duration::from_secs(10);
+pub const FIRST_WAIT: Duration = Duration::from_secs(2);
 /// Bytes of standard input that are kept for a replay; more are hashed only.
 pub const INPUT_BYTES_KEPT: u64 = 64 << 20;
 /// Bytes of a result that stand in the state itself; a longer one is a blob.

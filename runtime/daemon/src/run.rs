@@ -15,7 +15,7 @@ use remand_model::{ExecutionId, TenantId};
 use serde::Deserialize;
 use tokio::sync::{Notify, mpsc};
 
-use crate::capture::{Piece, Which};
+use crate::capture::{Piece, Watcher, Which};
 use crate::commands;
 use crate::conversation::{Call, Reply};
 use crate::execution::{Input, Ticket};
@@ -140,7 +140,7 @@ pub async fn run(node: &Node, call: &mut Call, reply: &Reply) -> Result<(), Refu
         return submit(node, &tenant, prepared, permit, &execution, reply).await;
     }
     reply.send(Command::Event, accepted(&prepared.id)).await;
-    let (pieces, watcher) = mpsc::channel(limits::OUTPUT_PIECES);
+    let (pieces, watcher) = Watcher::pair(limits::OUTPUT_PIECES);
     let (input_in, input) = mpsc::channel(limits::INPUT_PIECES);
     let id = prepared.id.clone();
     let ticket = Ticket {
@@ -280,13 +280,13 @@ pub async fn attended(
     work.await.map_err(|error| Refusal::new(Code::Internal, error.to_string()))?
 }
 
-async fn forward(mut pieces: mpsc::Receiver<Piece>, reply: Reply) {
-    while let Some((which, bytes)) = pieces.recv().await {
-        let command = match which {
+async fn forward(mut pieces: mpsc::UnboundedReceiver<Piece>, reply: Reply) {
+    while let Some(piece) = pieces.recv().await {
+        let command = match piece.which {
             Which::Stdout => Command::Stdout,
             Which::Stderr => Command::Stderr,
         };
-        if !reply.stream(command, &bytes).await {
+        if !reply.stream(command, &piece.bytes).await {
             return;
         }
     }

@@ -87,12 +87,12 @@ pub async fn serve(booted: Booted, ready: impl FnOnce()) -> Result<(), ServeErro
     ready();
     tell(&[NotifyState::Ready]);
     let watchdog = tokio::spawn(feed_watchdog());
-    accept_all(&node, &listener).await?;
+    let served = accept_all(&node, &listener).await;
     tell(&[NotifyState::Stopping]);
     drain(&node).await;
     watchdog.abort();
     drop(lock);
-    Ok(())
+    Ok(served?)
 }
 
 /// Tells systemd, where it started this.
@@ -129,6 +129,7 @@ async fn accept_all(node: &Node, listener: &UnixListener) -> std::io::Result<()>
             _ = term.recv() => return Ok(()),
             _ = int.recv() => return Ok(()),
             () = node.end.notified() => return Ok(()),
+            () = node.workshop.spawners.lost() => return Err(std::io::Error::other("all spawners are gone")),
             () = idle(node), if node.config.arguments.until_idle => return Ok(()),
         }
     }

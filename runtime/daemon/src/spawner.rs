@@ -10,7 +10,7 @@ use remand_spec::{Answer, Request};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use tokio::io::unix::AsyncFd;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 
 use crate::pass;
 
@@ -62,6 +62,7 @@ pub struct CellFds {
 #[derive(Debug)]
 pub struct Spawners {
     sockets: Mutex<VecDeque<AsyncFd<OwnedFd>>>,
+    lost: Notify,
 }
 
 /// One SEQPACKET pair: (the daemon's end, the spawner's end).
@@ -97,7 +98,7 @@ impl Spawners {
     /// Where they cannot be registered.
     pub fn new(sockets: Vec<OwnedFd>) -> std::io::Result<Self> {
         let sockets = sockets.into_iter().map(adopt).collect::<Result<_, _>>()?;
-        Ok(Self { sockets: Mutex::new(sockets) })
+        Ok(Self { sockets: Mutex::new(sockets), lost: Notify::new() })
     }
 
     /// Asks for a cell.
@@ -110,7 +111,10 @@ impl Spawners {
         let handed = [&spec, &fds.control, stdin, stdout, stderr].map(AsFd::as_fd);
         let mut sockets = self.sockets.lock().await;
         loop {
-            let Some(socket) = sockets.front() else { return Err(SpawnError::Gone) };
+            let Some(socket) = sockets.front() else {
+                self.lost.notify_one();
+                return Err(SpawnError::Gone);
+            };
             match ask(socket, Request::Spawn, &handed).await {
                 Ok((Answer::Done { cloned_ns, template_made }, mut got)) => {
                     let process = got.pop_front().ok_or(SpawnError::Gone)?;
@@ -128,9 +132,9 @@ impl Spawners {
         }
     }
 
-    /// Whether any is left.
-    pub async fn alive(&self) -> bool {
-        !self.sockets.lock().await.is_empty()
+    /// Returns when the last one is found to be gone: nothing can run any more.
+    pub async fn lost(&self) {
+        self.lost.notified().await;
     }
 }
 
