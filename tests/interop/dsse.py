@@ -25,7 +25,7 @@ class Refused(Exception):
 def attest_keys(folder: pathlib.Path) -> list:
     keys = []
     for vkey in (folder / "attest").read_text(encoding="ascii").splitlines():
-        raw = base64.b64decode(vkey.rsplit("+", 1)[1], validate=True)
+        raw = base64.b64decode(vkey.split("+", 2)[2], validate=True)
         if len(raw) != 33 or raw[0] != 1:
             raise Refused(f"attest: {vkey} is no Ed25519 key")
         keys.append(SSlibKey(vkey, "ed25519", "ed25519", {"public": raw[1:].hex()}))
