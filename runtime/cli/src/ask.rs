@@ -131,7 +131,10 @@ pub(crate) fn plan(global: &Global, verb: &PlanVerb) -> Result<u8, Failure> {
         PlanVerb::Run { file } => json!({"plan": documents::read(file)?, "what": "run"}),
         PlanVerb::Show { name } => json!({"plan_id": name, "what": "show"}),
     };
-    ask(global, Command::Plan, &payload)
+    let answer = connect::attached(global)?.ask(Command::Plan, &payload)?;
+    output::print(&answer, global.format)?;
+    // A plan that was run and did not come to its end is a failure of the command.
+    Ok(u8::from(matches!(verb, PlanVerb::Run { .. }) && answer["state"] != "completed"))
 }
 
 pub(crate) fn state(global: &Global, verb: &StateVerb) -> Result<u8, Failure> {
