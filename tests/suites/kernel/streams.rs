@@ -102,10 +102,10 @@ fn the_working_folder_can_be_chosen() -> Verdict {
 
 fn giant_arguments_are_refused_at_a_stated_bound() -> Verdict {
     let long = "x".repeat(100_000);
-    let many = vec![long.as_str(); 10];
+    let many = [long.as_str(); 10];
     let seen = stage().run(&[&["--", "echo", "RAN"], &many[..]].concat()).expect(125);
     assert!(seen.finished.complaint().contains("512 KiB"), "{}", seen.finished.complaint());
-    let few = vec!["x"; 3000];
+    let few = ["x"; 3000];
     assert_eq!(stage().run(&[&["--", "echo", "RAN"], &few[..]].concat()).expect(125).text(), "");
     Verdict::Proved
 }
