@@ -151,7 +151,9 @@ pub async fn converse(node: Node, socket: UnixStream) {
     talk.session.close();
     drop(talk);
     reading.abort();
-    if let Err(error) = writing.await {
+    if let Err(error) = writing.await
+        && error.is_panic()
+    {
         tracing::error!(%error, "a connection's writer panicked");
     }
 }

@@ -63,6 +63,9 @@ pub async fn serve(booted: Booted, ready: impl FnOnce()) -> Result<(), ServeErro
     let ledger = Ledger::open(&config.state("ledger"), remand_ledger::store::Options::default())?;
     let notary = Notary::open(&config.state("keys"), &config.arguments.node_id, ledger.heads().is_empty())?;
     crate::export::clear(&config)?;
+    if let Err(error) = remand_image::sweep(&config.state("images")) {
+        tracing::warn!(%error, "what an unpacking had left is still there");
+    }
     let workshop = Workshop {
         spawners: Arc::new(Spawners::new(spawners)?),
         tree,

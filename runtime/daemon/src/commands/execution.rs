@@ -3,7 +3,7 @@
 use remand_authority::table::Action;
 use remand_ledger::store::Filter;
 use remand_model::envelope::Command;
-use remand_model::event::{EventType, Subject};
+use remand_model::event::{Phase, Subject};
 use remand_model::outcome::ExecutionResult;
 use remand_model::refusal::{Code, Refusal};
 use remand_model::{ExecutionId, PROTOCOL_VERSION, TenantId};
@@ -92,13 +92,16 @@ async fn wait(node: &Node, tenant: &TenantId, id: &ExecutionId) -> Result<Execut
 /// Executions of the tenant: those that run, then those that ended, latest first.
 fn list(node: &Node, tenant: &TenantId) -> Result<serde_json::Value, Refusal> {
     const SHOWN: usize = 100;
+    const LOOKED_AT: u64 = 5000;
     let running = node.running_of(tenant).into_iter();
     let mut rows: Vec<_> = running.map(|id| json!({"execution_id": id, "state": "running"})).collect();
-    let filter = Filter { kind: Some(EventType::EXECUTION_COMPLETED), ..Filter::default() };
+    let size = node.ledger.head(tenant).map_or(0, |head| head.size);
+    let filter = Filter { from_id: size.saturating_sub(LOOKED_AT), ..Filter::default() };
     let ended = node.ledger.query(tenant, &filter).map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
-    for event in ended.iter().rev().take(SHOWN) {
+    for event in ended.iter().rev().filter(|event| event.event_type.phase() == Phase::Ends).take(SHOWN) {
         let Some(id) = Subject::execution(&event.subject) else { continue };
         let cause = event.payload.claims.get("cause").and_then(journal::kind_of);
+        let cause = cause.unwrap_or_else(|| event.event_type.as_str().to_lowercase().replace("execution_", ""));
         rows.push(json!({
             "execution_id": id, "state": "ended", "cause": cause, "event_id": event.event_id,
             "ended_us": event.wall_clock_us,
