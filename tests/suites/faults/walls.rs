@@ -224,6 +224,7 @@ fn with_an_estate_that_forbids_it_nothing_runs() -> Verdict {
         assert_eq!((done.code(), done.text().as_str()), (125, ""), "{what}: {}", done.complaint());
         settle(&place);
     }
+    works(&place);
     Verdict::Proved
 }
 
