@@ -14,8 +14,6 @@ use crate::template::write_map;
 
 /// Lowest number for the descriptors that the child lays out, so that no target of the layout is one of its sources.
 const ABOVE: i32 = 64;
-/// `CLONE_CLEAR_SIGHAND`: no signal stays ignored, not even those two that the C library keeps for itself.
-const CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 /// Numbers in the shim: the streams, then spec, control, and the `tasks` files.
 const FIRST_TASKS: i32 = 5;
 
@@ -47,7 +45,7 @@ pub fn make(
         | libc::CLONE_NEWNET
         | libc::CLONE_NEWIPC
         | libc::CLONE_NEWUTS;
-    let flags = (namespaces | libc::CLONE_PARENT) as u64 | CLEAR_SIGHAND;
+    let flags = (namespaces | libc::CLONE_PARENT) as u64;
     let folder = groups.folder.as_ref().map(AsFd::as_fd);
     // Whoever is effective now owns the user namespace, and what the kernel allows a user is charged to its owner: so it is
     // the cell's own first id, and no box can use up what another one, or the host's root, is allowed.

@@ -46,11 +46,9 @@ pub struct Templates {
 }
 
 impl Templates {
-    /// Moves the spawner into a mount namespace of its own: what the host mounts and unmounts is seen here, nothing spreads
-    /// back.
+    /// Remembers the host's mounts as they are and will be: what the host mounts later is seen, what it unmounts is not held.
+    /// Nothing is ever mounted there; templates are assembled in namespaces of their own.
     pub fn start() -> Result<Self> {
-        mount::unshare(libc::CLONE_NEWNS)?;
-        mount::mount(c"", c"/", c"", libc::MS_REC | libc::MS_SLAVE, c"")?;
         let root = file::open(c"/", libc::O_PATH | libc::O_DIRECTORY, 0)?;
         let proc = file::open(c"/proc", libc::O_PATH | libc::O_DIRECTORY, 0)?;
         let host = own_namespace(proc.as_fd())?;

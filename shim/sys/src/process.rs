@@ -149,16 +149,18 @@ pub fn signal_fd(signal: i32) -> Result<OwnedFd> {
     }
 }
 
-/// Gives every signal its default disposition and unblocks all, see signal(7).
+/// Gives every signal its default disposition and unblocks all, see signal(7): also the two that the C library keeps for
+/// itself and leaves ignored in what it spawns, so the call itself is made.
 ///
 /// # Errors
 /// The calls'.
 pub fn reset_signals() -> Result<()> {
-    for signal in (1..65).filter(|n| ![libc::SIGKILL, libc::SIGSTOP, 32, 33].contains(n)) {
-        // SAFETY: the default disposition runs no code of this process.
-        if unsafe { libc::signal(signal, libc::SIG_DFL) } == libc::SIG_ERR {
-            return Err(Errno::last());
-        }
+    // `struct kernel_sigaction`: handler, flags, restorer, mask; all zeroes are SIG_DFL.
+    let default = [0_u64; 4];
+    for signal in (1..65).filter(|n| ![libc::SIGKILL, libc::SIGSTOP].contains(n)) {
+        let (action, none) = (default.as_ptr(), std::ptr::null_mut::<u64>());
+        // SAFETY: `action` is a whole `struct kernel_sigaction` with an eight-byte mask; the default runs no code of ours.
+        check(unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, action, none, 8_usize) })?;
     }
     // SAFETY: `sigset_t` is plain data; each call gets a pointer to a live one.
     unsafe {
