@@ -32,7 +32,7 @@ pub struct SegmentStore {
     batch: Vec<u8>,
     pending: Vec<PendingState>,
     current: Option<(File, u64)>,
-    _lock: FolderLock,
+    lock: FolderLock,
 }
 
 impl SegmentStore {
@@ -61,7 +61,7 @@ impl SegmentStore {
         }
         let memory = Arc::new(RwLock::new(memory));
         let dir = dir.to_owned();
-        Ok(Self { dir, memory, batch: Vec::new(), pending: Vec::new(), current: None, _lock: lock })
+        Ok(Self { dir, memory, batch: Vec::new(), pending: Vec::new(), current: None, lock })
     }
 
     /// The segment to write to, a new one after opening and when the last is full.
@@ -149,9 +149,11 @@ impl AuditStore for SegmentStore {
 
     fn commit(&mut self) -> Result<(), StoreError> {
         let framed = frame::frame(&self.batch)?;
-        let (file, length) = self.current()?;
+        let (file, _) = self.current()?;
         file.write_all(&framed).map_err(StoreError::io("append to", "the last segment"))?;
         file.sync_data().map_err(StoreError::io("sync", "the last segment"))?;
+        self.lock.check_syncs_are_real()?;
+        let (_, length) = self.current()?;
         let start = *length + frame::HEADER_BYTES as u64;
         *length += framed.len() as u64;
         let mut memory = self.memory.write().expect("no thread panics while it holds the memory");

@@ -59,7 +59,7 @@ pub struct SqliteStore {
     kinds: HashMap<String, i64>,
     subjects: SubjectNumbers,
     wal_pages: Arc<AtomicU32>,
-    _lock: FolderLock,
+    lock: FolderLock,
 }
 
 impl SqliteStore {
@@ -85,7 +85,7 @@ impl SqliteStore {
         connection.set_prepared_statement_cache_capacity(32);
         let kinds = read_kinds(&connection)?;
         let reader = Arc::new(SqliteReader::new(path));
-        Ok(Self { connection, reader, kinds, subjects: SubjectNumbers::default(), wal_pages, _lock: lock })
+        Ok(Self { connection, reader, kinds, subjects: SubjectNumbers::default(), wal_pages, lock })
     }
 
     fn cached(&self, sql: &'static str) -> Result<CachedStatement<'_>, StoreError> {
@@ -189,7 +189,8 @@ impl AuditStore for SqliteStore {
 
     fn commit(&mut self) -> Result<(), StoreError> {
         let done = self.cached("COMMIT")?.execute([]);
-        done.map(drop).map_err(StoreError::database("commit a batch"))
+        done.map(drop).map_err(StoreError::database("commit a batch"))?;
+        self.lock.check_syncs_are_real()
     }
 
     fn tidy(&mut self) -> Result<(), StoreError> {
@@ -197,7 +198,8 @@ impl AuditStore for SqliteStore {
             return Ok(());
         }
         self.wal_pages.store(0, Ordering::Relaxed);
-        checkpoint(&self.connection, "PRAGMA wal_checkpoint(PASSIVE)")
+        checkpoint(&self.connection, "PRAGMA wal_checkpoint(PASSIVE)")?;
+        self.lock.check_syncs_are_real()
     }
 
     fn close(self: Box<Self>) -> Result<(), StoreError> {
@@ -233,6 +235,18 @@ impl SubjectNumbers {
 
 /// Keeps other processes out of a folder.
 pub(super) struct FolderLock(File);
+
+impl FolderLock {
+    /// Asked after every sync and before anything is acknowledged.
+    ///
+    /// Where ext4 was forced read-only by hand (sysrq), open files still take writes, and fdatasync(2) answers with success
+    /// and does nothing. A file system stays read-only once it is, so that a sync before a writable answer was a real one.
+    pub(super) fn check_syncs_are_real(&self) -> Result<(), StoreError> {
+        let fail = |errno: rustix::io::Errno| StoreError::io("sync the folder of", "the ledger")(errno.into());
+        let flags = rustix::fs::fstatvfs(&self.0).map_err(fail)?.f_flag;
+        if flags.contains(rustix::fs::StatVfsMountFlags::RDONLY) { Err(fail(rustix::io::Errno::ROFS)) } else { Ok(()) }
+    }
+}
 
 impl Drop for FolderLock {
     fn drop(&mut self) {
