@@ -4,7 +4,9 @@
 //! version 1 hierarchy asks for the opener's rights over the process that is moved.
 
 use std::ffi::CString;
+use std::io::Write as _;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use remand_spec::{Estate, Stage};
 use remand_sys::{Errno, c_string, file};
@@ -56,12 +58,14 @@ impl Groups {
     /// Kills every cell and removes every group, as far as it goes within three seconds; the daemon's next start does the
     /// rest. Nobody is left to report to. Until this is done the next daemon waits: the spawner holds the lock as well.
     pub fn clear(&self) {
-        let kill = c_string([self.name.as_bytes(), b"/cgroup.kill"].concat());
-        if let (Some(v2), Ok(path)) = (&self.v2, kill)
-            && let Ok(fd) = file::open_at(v2.as_fd(), &path, libc::O_WRONLY, 0, PLAIN)
-            && file::write_all(fd.as_fd(), b"1").is_err()
-        {
-            eprintln!("remand-spawner: the daemon is gone and its cells could not be killed by group");
+        for tenant in self.v2.iter().flat_map(|root| tenants(&self.top(root))) {
+            let kill = std::fs::OpenOptions::new().write(true).open(tenant.join("cgroup.kill"));
+            // Where the folder is gone, the other spawner was here first.
+            if let Err(error) = kill.and_then(|mut file| file.write_all(b"1"))
+                && tenant.exists()
+            {
+                eprintln!("remand-spawner: the daemon is gone and {} could not be killed: {error}", tenant.display());
+            }
         }
         for _ in 0..300 {
             if self
@@ -80,24 +84,14 @@ impl Groups {
 
     /// Removes the tenants' and cells' groups of one hierarchy; whether none is left.
     fn remove_below(&self, root: &OwnedFd) -> bool {
-        let path = std::path::PathBuf::from(format!(
-            "/proc/self/fd/{}/{}",
-            std::os::fd::AsRawFd::as_raw_fd(root),
-            self.name.to_string_lossy()
-        ));
-        let folders = |path: &std::path::Path| -> Vec<std::path::PathBuf> {
-            let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
-            entries
-                .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-                .map(|entry| entry.path())
-                .collect()
-        };
-        let tenants = folders(&path);
+        let path = self.top(root);
+        let tenants = tenants(&path);
         let cells = tenants.iter().flat_map(|tenant| folders(tenant));
         let remove = |all: bool, folder: &std::path::PathBuf| all & std::fs::remove_dir(folder).is_ok();
         let gone = tenants.iter().fold(cells.collect::<Vec<_>>().iter().fold(true, remove), remove);
-        // The top goes too, unless the daemon's supervisor keeps something in it.
+        // The top goes too, unless a service's own processes stand in it: then it goes with the service's group.
         if gone
+            && folders(&path).is_empty()
             && let Err(error) = std::fs::remove_dir(&path)
             && error.kind() != std::io::ErrorKind::NotFound
         {
@@ -105,4 +99,22 @@ impl Groups {
         }
         gone
     }
+
+    /// The instance's folder in one hierarchy.
+    fn top(&self, root: &OwnedFd) -> PathBuf {
+        let fd = std::os::fd::AsRawFd::as_raw_fd(root);
+        PathBuf::from(format!("/proc/self/fd/{fd}/{}", self.name.to_string_lossy()))
+    }
+}
+
+/// The tenants' folders. Leaves that start with an underscore hold the daemon and this process: killed with the cells, a
+/// daemon that ends in order would seem to its supervisor to have crashed.
+fn tenants(top: &Path) -> Vec<PathBuf> {
+    let own = |folder: &PathBuf| folder.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"_"));
+    folders(top).into_iter().filter(|folder| !own(folder)).collect()
+}
+
+fn folders(path: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
 }
