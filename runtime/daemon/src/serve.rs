@@ -8,7 +8,7 @@ use remand_ledger::blob::BlobStore;
 use remand_policy::Library;
 use sd_notify::NotifyState;
 use tokio::net::UnixListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{sleep, timeout};
 
 use crate::authority::Registries;
@@ -87,10 +87,12 @@ pub async fn serve(booted: Booted, ready: impl FnOnce()) -> Result<(), ServeErro
     node.restore().await.map_err(ServeError::Registries)?;
     node.write_admin_token()?;
     let listener = UnixListener::from_std(listener)?;
+    // Before anybody hears that it is ready, and may want it to end.
+    let signals = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
     ready();
     tell(&[NotifyState::Ready]);
     let watchdog = tokio::spawn(feed_watchdog());
-    let served = accept_all(&node, &listener).await;
+    let served = accept_all(&node, &listener, signals).await;
     tell(&[NotifyState::Stopping]);
     drain(&node).await;
     watchdog.abort();
@@ -114,8 +116,8 @@ async fn feed_watchdog() {
     }
 }
 
-async fn accept_all(node: &Node, listener: &UnixListener) -> std::io::Result<()> {
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+async fn accept_all(node: &Node, listener: &UnixListener, signals: [Signal; 2]) -> std::io::Result<()> {
+    let [mut term, mut int] = signals;
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {

@@ -37,7 +37,8 @@ const WALLS: &[(&str, Lack, &[&str])] = &[
     ("mount_setattr", Lack::Call(442, None, ENOSYS), &["template"]),
     ("openat2", Lack::Call(437, None, ENOSYS), &["cgroup", "template", "spawner", "vet", "mount namespace"]),
     ("devices", Lack::Call(259, None, EPERM), &["template"]),
-    ("procfs is verified", Lack::Call(138, None, EPERM), &["root"]),
+    // The ledger asks the same call whether its disk was forced read-only, and comes first.
+    ("procfs is verified", Lack::Call(138, None, EPERM), &["root", "audit_unavailable"]),
     ("core limit", Lack::Call(302, Some((1, 4)), EPERM), &["limits"]),
     ("descriptor limit", Lack::Call(302, Some((1, 7)), EPERM), &["limits"]),
     ("securebits", Lack::Call(157, Some((0, 28)), EPERM), &["privileges", "clone", "spawner"]),
