@@ -164,6 +164,9 @@ fn every_class_of_the_ledger_has_a_case() -> Verdict {
 /// The other suite's names are read from its source, where there is a checkout.
 fn kernel_cases_exist() -> Verdict {
     let Ok(files) = std::panic::catch_unwind(repository::files) else { return Verdict::Proved };
+    if !files.iter().any(|file| file.path.ends_with("suites/kernel/main.rs")) {
+        return Verdict::Proved;
+    }
     let names = tidy::names(&files);
     for case in LEDGER.iter().flat_map(|class| class.cases).filter_map(|case| case.strip_prefix("kernel::")) {
         assert!(names.contains(case), "there is no case kernel::{case}");

@@ -32,7 +32,8 @@ fn set(words: &[&str]) -> BTreeSet<String> {
 
 fn nothing_can_be_written_but_the_boxs_own_places_and_devices() -> Verdict {
     let seen = stage().probe(&[], &["write", "/"]).expect(0);
-    assert!(seen.answer("tried") > 1000, "{}", seen.text());
+    // A minimal system has some hundred folders to try.
+    assert!(seen.answer("tried") > 300, "{}", seen.text());
     let own = [
         "/tmp",
         "/out",
