@@ -143,7 +143,15 @@ pub async fn converse(node: Node, socket: UnixStream) {
         stream: Some(stream),
         attached: None,
     };
-    while let Some(arrival) = incoming.recv().await {
+    loop {
+        // A request comes before its own stream; what is there without one belongs to a request that is over, and must not
+        // keep the reader from what follows, the end of the connection least of all.
+        let arrival = tokio::select! {
+            biased;
+            arrival = incoming.recv() => arrival,
+            () = discard(&mut talk.stream) => continue,
+        };
+        let Some(arrival) = arrival else { break };
         if !talk.arrival(arrival).await {
             break;
         }
@@ -155,6 +163,17 @@ pub async fn converse(node: Node, socket: UnixStream) {
         && error.is_panic()
     {
         tracing::error!(%error, "a connection's writer panicked");
+    }
+}
+
+/// Takes one late frame off the stream, as soon as there is one.
+async fn discard(stream: &mut Option<mpsc::Receiver<Frame>>) {
+    let late = match stream {
+        Some(stream) => stream.recv().await,
+        None => None,
+    };
+    if late.is_none() {
+        std::future::pending().await
     }
 }
 
