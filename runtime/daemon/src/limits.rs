@@ -29,8 +29,6 @@ pub const FRAME_WAIT: Duration = Duration::from_secs(30);
 pub const WRITE_WAIT: Duration = Duration::from_secs(30);
 /// Frames that wait to be written to one client.
 pub const FRAMES_WAITING: usize = 32;
-/// How long a lease lasts without being renewed.
-pub const LEASE: Duration = Duration::from_secs(60);
 /// Executions at once on this node; more are refused with a hint.
 pub const EXECUTIONS_MAX: usize = 1024;
 /// With `--until-idle`: how long nobody may be connected before the daemon ends.

@@ -209,26 +209,6 @@ pub fn give(folder: BorrowedFd<'_>, path: &CStr, uid: u32, gid: u32) -> Result<(
     check(unsafe { libc::fchownat(folder.as_raw_fd(), path.as_ptr(), uid, gid, flags) }).map(drop)
 }
 
-/// fchmod(2).
-///
-/// # Errors
-/// The call's.
-pub fn set_mode(fd: BorrowedFd<'_>, mode: u32) -> Result<()> {
-    // SAFETY: no memory is passed.
-    check(unsafe { libc::fchmod(fd.as_raw_fd(), mode) }).map(drop)
-}
-
-/// readlinkat(2) on the descriptor of a link (`O_PATH|O_NOFOLLOW`).
-///
-/// # Errors
-/// The call's.
-pub fn read_link(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize> {
-    let size = buffer.len();
-    // SAFETY: the path is an empty text with its NUL; `buffer` is writable for `size` bytes.
-    check(unsafe { libc::readlinkat(fd.as_raw_fd(), c"".as_ptr(), buffer.as_mut_ptr().cast(), size) as i64 })
-        .map(|n| n as usize)
-}
-
 /// memfd_create(2), close-on-exec and sealable; `executable` sets `MFD_EXEC` where the kernel knows it (6.3).
 ///
 /// # Errors
@@ -285,15 +265,6 @@ pub fn duplicate_to(fd: BorrowedFd<'_>, number: RawFd, keep: bool) -> Result<()>
 pub fn duplicate_above(fd: BorrowedFd<'_>, lowest: RawFd) -> Result<OwnedFd> {
     // SAFETY: no memory is passed.
     check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD, lowest) }).map(adopt)
-}
-
-/// close_range(2) from `first` to the end.
-///
-/// # Errors
-/// The call's.
-pub fn close_from(first: u32) -> Result<()> {
-    // SAFETY: no memory is passed. Callers give up every descriptor from `first` on: they exec or exit next.
-    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) }).map(drop)
 }
 
 /// Marks every descriptor from `first` on close-on-exec, see close_range(2) `CLOSE_RANGE_CLOEXEC`.

@@ -170,15 +170,6 @@ pub fn reset_signals() -> Result<()> {
     }
 }
 
-/// Ignores a signal in this process, see signal(7).
-///
-/// # Errors
-/// The call's.
-pub fn ignore_signal(signal: i32) -> Result<()> {
-    // SAFETY: an ignored signal runs no code of this process.
-    if unsafe { libc::signal(signal, libc::SIG_IGN) } == libc::SIG_ERR { Err(Errno::last()) } else { Ok(()) }
-}
-
 /// setsid(2).
 ///
 /// # Errors
