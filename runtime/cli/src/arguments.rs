@@ -101,6 +101,9 @@ pub(crate) struct WhatArguments {
     /// Seed of what is made deterministic
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=SEED_MAX))]
     pub(crate) seed: u64,
+    /// How urgent it is, 0 to 255, beside the tenant's other requests
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) priority: u8,
     /// Name of this request: the same twice is the same execution [default: a random one]
     #[arg(long, value_name = "ID")]
     pub(crate) request_id: Option<RequestId>,

@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use remand_model::Digest;
 
+use crate::admission::Bounds;
+use crate::site::{Site, SiteError};
+
 /// Ids for cells start here: far above what hosts give to people, and outside of what systemd gives to containers.
 const IDS_FIRST: u32 = 0x7000_0000;
 /// Ranges of the default instance's pool.
@@ -14,6 +17,19 @@ const IDS_CELLS_OTHER: u32 = 256;
 /// The daemon's own user and group where the host has no user `remand`.
 const FALLBACK_ID: u32 = IDS_FIRST - 1;
 const DEFAULT_RUN: &str = "/run/remand";
+
+const DEFAULT_NODE: &str = "localhost";
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The daemon does not find itself.
+    #[error("find this program's own folder: {0}; name it in REMAND_BIN_DIR")]
+    Program(std::io::Error),
+    /// The configuration file.
+    #[error(transparent)]
+    Site(#[from] SiteError),
+}
 
 /// The runtime daemon: the only way to boot remand on this machine.
 #[derive(Debug, Clone, Parser)]
@@ -28,9 +44,12 @@ pub struct Arguments {
     /// The root socket; RUN/root.sock where it is not given.
     #[arg(long)]
     pub socket: Option<PathBuf>,
-    /// The node's name, the first part of its logs' origins.
-    #[arg(long, default_value = "localhost")]
-    pub node_id: String,
+    /// The configuration file of this site; /etc/remand/remandd.toml where there is one and --run is the usual folder.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The node's name, the first part of its logs' origins; the configuration's, or localhost.
+    #[arg(long)]
+    pub node_id: Option<String>,
     /// End when nobody is connected any more.
     #[arg(long)]
     pub until_idle: bool,
@@ -63,6 +82,12 @@ pub struct Arguments {
 pub struct Config {
     /// As given.
     pub arguments: Arguments,
+    /// The node's name.
+    pub node_id: String,
+    /// What the configuration file says.
+    pub site: Site,
+    /// How much may run and wait.
+    pub bounds: Bounds,
     /// The root socket.
     pub socket: PathBuf,
     /// Name of the control group of this instance.
@@ -81,11 +106,14 @@ impl Config {
     /// Fills everything in.
     ///
     /// # Errors
-    /// Where the daemon's own program cannot be found.
-    pub fn new(arguments: Arguments) -> std::io::Result<Self> {
+    /// [`ConfigError`].
+    pub fn new(arguments: Arguments) -> Result<Self, ConfigError> {
         let programs = match std::env::var_os("REMAND_BIN_DIR") {
             Some(folder) => PathBuf::from(folder),
-            None => std::env::current_exe()?.parent().map_or_else(|| PathBuf::from("/"), Path::to_path_buf),
+            None => {
+                let own = std::env::current_exe().map_err(ConfigError::Program)?;
+                own.parent().map_or_else(|| PathBuf::from("/"), Path::to_path_buf)
+            }
         };
         let digest = Digest::of(arguments.run.as_os_str().as_encoded_bytes());
         let mark = u32::from(digest.as_bytes()[0]) % 64;
@@ -98,7 +126,11 @@ impl Config {
         };
         let socket = arguments.socket.clone().unwrap_or_else(|| arguments.run.join("root.sock"));
         let user = user_remand().unwrap_or((FALLBACK_ID, FALLBACK_ID));
-        Ok(Self { socket, group, ids_first, ids_cells, programs, user, arguments })
+        let site = Site::read(arguments.config.as_deref(), usual)?;
+        let bounds = site.scheduler.bounds(ids_cells)?;
+        let node_id = arguments.node_id.clone().or_else(|| site.node_id.clone());
+        let node_id = node_id.unwrap_or_else(|| DEFAULT_NODE.into());
+        Ok(Self { socket, group, ids_first, ids_cells, programs, user, arguments, node_id, site, bounds })
     }
 
     /// A folder of the lasting state.

@@ -335,7 +335,7 @@ impl Talk {
     fn greeting(&self) -> serde_json::Value {
         serde_json::json!({
             "protocol_version": PROTOCOL_VERSION,
-            "node_id": self.node.config.arguments.node_id,
+            "node_id": self.node.config.node_id,
             "role": role_of(self.peer),
             "version": env!("CARGO_PKG_VERSION"),
         })

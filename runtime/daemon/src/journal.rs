@@ -1,12 +1,14 @@
 //! What an execution leaves in its tenant's chain: that it was started, before it is; how it ended, before anybody hears.
 
 use remand_authority::permit::{Permit, Settlement};
+use remand_engine::events::scheduled;
+use remand_engine::scheduler::Placed;
 use remand_ledger::blob::{BlobError, Stored};
-use remand_ledger::store::Filter;
+use remand_ledger::store::{Filter, StateScan};
 use remand_ledger::{Started, StateKey, StateOp, Transaction};
 use remand_model::canonical::{self, Object, Value};
 use remand_model::event::{Cause, EventType, NewEvent, Phase};
-use remand_model::outcome::{ExecutionResult, RecordReference};
+use remand_model::outcome::{Cause as Ended, ExecutionResult, RecordReference};
 use remand_model::refusal::{Code, Refusal};
 use remand_model::run::RunRequest;
 use remand_model::{Digest, ExecutionId, TenantId};
@@ -20,6 +22,8 @@ use crate::{limits, plans};
 const RESULTS: &str = "executions.results";
 /// Where their requests are kept, for a replay.
 const REQUESTS: &str = "executions.requests";
+/// Those that were promised to run once it is their turn.
+const QUEUED: &str = "executions.queued";
 
 /// The canonical bytes of a request.
 ///
@@ -60,8 +64,9 @@ impl Node {
         tenant: &TenantId,
         prepared: &Prepared,
         permit: &Permit,
+        placed: &Placed,
     ) -> Result<Started, Refusal> {
-        let Prepared { order, request, claims, id, contract } = prepared;
+        let Prepared { order, request, claims, id, contract, .. } = prepared;
         let mut event = NewEvent::new(EventType::EXECUTION_STARTED, id);
         event.payload.claims.clone_from(claims);
         let limits = canonical::from_serialize(&order.limits).map_err(internal)?;
@@ -72,8 +77,12 @@ impl Node {
             .claim("contract_id", contract.contract().contract_id.as_str())
             .claim("contract_hash", contract.hash())
             .claim("token_id", permit.token_id().as_str());
+        let event = scheduled(event, placed);
         let keep = StateOp::Set { key: key(REQUESTS, id)?, value: request.clone() };
         let mut transaction = Transaction::new(tenant.clone()).event(event).op(keep);
+        if prepared.is_promised {
+            transaction.ops.push(StateOp::Delete { key: key(QUEUED, id)? });
+        }
         transaction.ops.extend(plans::charge_ops(permit.charges())?);
         let mut ack = self.append_charged(transaction, permit.charges()).await?;
         ack.take_started(id).ok_or_else(|| Refusal::new(Code::Internal, "no receipt came with a durable start"))
@@ -90,6 +99,7 @@ impl Node {
         result: &mut ExecutionResult,
         mut stored: Vec<Stored>,
         settlement: &Settlement,
+        placed: &Placed,
     ) -> Result<(), Refusal> {
         let started_event = started.event_id();
         let because = Cause::Event(started_event);
@@ -99,7 +109,7 @@ impl Node {
         let ended = ended_event(EventType::EXECUTION_COMPLETED, result)?.because(because);
         let transaction = Transaction::new(started.tenant().clone()).event(usage).event(ended);
         let place = transaction.events.len() - 1;
-        let mut transaction = self.with_result(transaction, result, &mut stored)?;
+        let mut transaction = self.with_result(transaction, result, &mut stored, Some(placed.schedule_hash))?;
         transaction.ops.extend(stored.iter().flat_map(|blob| blob.keep_ops(limits::TENANT_BLOB_BYTES_MAX)));
         transaction.ops.extend(plans::settle_ops(settlement)?);
         let ack = self.append(transaction).await?;
@@ -110,6 +120,40 @@ impl Node {
         Ok(())
     }
 
+    /// Records that an execution waits for its turn: whoever is told so can rely on it being answered for, whatever happens.
+    ///
+    /// # Errors
+    /// A refusal: it does not wait.
+    pub async fn record_queued(&self, tenant: &TenantId, prepared: &Prepared) -> Result<(), Refusal> {
+        let kind: EventType = "EXECUTION_QUEUED".parse().map_err(internal)?;
+        let mut event = NewEvent::new(kind, &prepared.id);
+        event.payload.claims.clone_from(&prepared.claims);
+        let promised = StateOp::Set { key: key(QUEUED, &prepared.id)?, value: prepared.request.clone() };
+        self.append(Transaction::new(tenant.clone()).event(event).op(promised)).await.map(drop)
+    }
+
+    /// Records that an execution ended before its turn came.
+    ///
+    /// # Errors
+    /// A refusal: it is not recorded.
+    pub async fn record_denied(&self, result: &ExecutionResult, code: Code) -> Result<(), Refusal> {
+        let denied = ended_event(EventType::EXECUTION_DENIED, result)?.claim("verdict", code.name());
+        let transaction = Transaction::new(result.tenant_id.clone()).event(denied);
+        let promise = StateOp::Delete { key: key(QUEUED, &result.execution_id)? };
+        let transaction = self.with_result(transaction, result, &mut Vec::new(), None)?.op(promise);
+        self.append(transaction).await.map(drop)
+    }
+
+    /// Executions of a tenant that were promised to run and have not started.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn promised(&self, tenant: &TenantId) -> Result<Vec<ExecutionId>, Refusal> {
+        let scan = StateScan { namespace: QUEUED, prefix: "", after: "", limit: usize::MAX };
+        let found = self.ledger.state_list(tenant, &scan).map_err(internal)?;
+        found.into_iter().map(|(id, _)| id.parse().map_err(internal)).collect()
+    }
+
     /// Records that an execution of an earlier life of the daemon is lost.
     ///
     /// # Errors
@@ -118,7 +162,7 @@ impl Node {
         let lost = ended_event(EventType::EXECUTION_LOST, result)?.because(Cause::Event(started_event));
         let mut stored = Vec::new();
         let transaction =
-            self.with_result(Transaction::new(result.tenant_id.clone()).event(lost), result, &mut stored)?;
+            self.with_result(Transaction::new(result.tenant_id.clone()).event(lost), result, &mut stored, None)?;
         let ack = self.append(transaction).await?;
         drop((ack, stored));
         Ok(())
@@ -130,6 +174,7 @@ impl Node {
         transaction: Transaction,
         result: &ExecutionResult,
         stored: &mut Vec<Stored>,
+        schedule_hash: Option<Digest>,
     ) -> Result<Transaction, Refusal> {
         let (tenant, id) = (&result.tenant_id, &result.execution_id);
         let value = self.kept_value(tenant, result, stored)?;
@@ -138,7 +183,7 @@ impl Node {
         let Some(request) = self.ledger.state(tenant, &key(REQUESTS, id)?).map_err(internal)? else {
             return Ok(transaction);
         };
-        self.notary.state(&self.ledger, transaction, result, &request)
+        self.notary.state(&self.ledger, transaction, result, &request, schedule_hash)
     }
 
     /// What keeps the result of a plan's step, together with the event that ends it.
@@ -197,6 +242,15 @@ pub fn kept_result(node: &Node, tenant: &TenantId, id: &ExecutionId) -> Result<O
     let mut result: ExecutionResult = serde_json::from_slice(&bytes).map_err(internal)?;
     result.record = place(node, tenant, id)?;
     Ok(Some(result))
+}
+
+/// The result that answers the same request again: not that of an execution which was refused before it started.
+///
+/// # Errors
+/// As [`kept_result`].
+pub fn final_result(node: &Node, tenant: &TenantId, id: &ExecutionId) -> Result<Option<ExecutionResult>, Refusal> {
+    let kept = kept_result(node, tenant, id)?;
+    Ok(kept.filter(|kept| !matches!(kept.cause, Ended::Refused { .. })))
 }
 
 /// The request of an execution, as it was kept.

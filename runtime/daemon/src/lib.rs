@@ -4,6 +4,7 @@
 //! jobs send. Every bound is in [`limits`].
 #![forbid(unsafe_code)]
 
+pub mod admission;
 mod attend;
 pub mod authority;
 pub mod boot;
@@ -27,11 +28,13 @@ pub mod notary;
 pub mod order;
 pub mod pass;
 pub mod plans;
+pub mod presence;
 pub mod ready;
 pub mod registry;
 pub mod replay;
 pub mod run;
 pub mod serve;
+pub mod site;
 pub mod slots;
 pub mod spawner;
 pub mod terminal;

@@ -29,8 +29,6 @@ pub const FRAME_WAIT: Duration = Duration::from_secs(30);
 pub const WRITE_WAIT: Duration = Duration::from_secs(30);
 /// Frames that wait to be written to one client.
 pub const FRAMES_WAITING: usize = 32;
-/// Executions at once on this node; more are refused with a hint.
-pub const EXECUTIONS_MAX: usize = 1024;
 /// With `--until-idle`: how long nobody may be connected before the daemon ends.
 pub const IDLE_WAIT: Duration = Duration::from_millis(200);
 /// With `--until-idle`: how long the first client may take.

@@ -7,7 +7,7 @@ use remand_model::canonical::Value;
 use remand_model::event::EventType;
 use remand_model::outcome::{Cause, Enforced, ExecutionResult, InputRecord, Outputs, Usage};
 use remand_model::refusal::{Code, Refusal};
-use remand_model::{Event, PROTOCOL_VERSION};
+use remand_model::{Event, ExecutionId, PROTOCOL_VERSION, TenantId};
 
 use crate::node::Node;
 
@@ -25,19 +25,42 @@ pub async fn close_open(node: &Node) -> Result<usize, Refusal> {
         node.record_lost(execution.started_event_id, &result(execution, &started)).await?;
         tracing::warn!(execution = %execution.execution, "it was open when the runtime went down; it is closed as lost");
     }
-    Ok(open.len())
+    Ok(open.len() + deny_promised(node).await?)
 }
 
-/// What is known of it.
+/// Those that waited for their turn have done nothing: the same request may come again.
+async fn deny_promised(node: &Node) -> Result<usize, Refusal> {
+    let mut count = 0;
+    for tenant in node.ledger.heads().into_iter().map(|head| head.tenant) {
+        for id in node.promised(&tenant)? {
+            let reason = "the runtime went down before its turn came; it never started".to_owned();
+            let result = bare(id, tenant.clone(), Cause::Refused { reason }, Enforced::default());
+            node.record_denied(&result, Code::Draining).await?;
+            count += 1;
+        }
+    }
+    Ok(count)
+}
+
+/// What is known of one that had started.
 fn result(open: &OpenExecution, started: &Event) -> ExecutionResult {
     assert_eq!(started.event_type, EventType::EXECUTION_STARTED, "what opens an execution is its start");
     let claim = |name: &str| started.payload.claims.get(name).and_then(Value::as_text).unwrap_or_default().to_owned();
     let reason = "the runtime went down while it ran; what it did until then is not known".to_owned();
-    let cause = Cause::Lost { reason };
+    let enforced = Enforced {
+        policy_sha256: claim("policy_sha256"),
+        confinement_sha256: claim("confinement_sha256"),
+        ..Enforced::default()
+    };
+    bare(open.execution.clone(), open.tenant.clone(), Cause::Lost { reason }, enforced)
+}
+
+/// The result of an execution of which nothing was seen but why it ended.
+pub fn bare(execution_id: ExecutionId, tenant_id: TenantId, cause: Cause, enforced: Enforced) -> ExecutionResult {
     ExecutionResult {
         protocol_version: PROTOCOL_VERSION.into(),
-        execution_id: open.execution.clone(),
-        tenant_id: open.tenant.clone(),
+        execution_id,
+        tenant_id,
         exit_code: cause.exit_code(),
         hint: crate::hint::of(&cause),
         cause,
@@ -45,11 +68,7 @@ fn result(open: &OpenExecution, started: &Event) -> ExecutionResult {
         usage: Usage::default(),
         input: InputRecord::none(),
         outputs: Outputs::none(),
-        enforced: Enforced {
-            policy_sha256: claim("policy_sha256"),
-            confinement_sha256: claim("confinement_sha256"),
-            ..Enforced::default()
-        },
+        enforced,
         timing_us: BTreeMap::new(),
         record: None,
     }

@@ -4,14 +4,18 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use remand_authority::permit::Permit;
 use remand_authority::session::Tenancy;
+use remand_engine::scheduler::Task;
 use remand_ledger::{Ack, AppendError, Ledger, Transaction};
+use remand_model::grant::TokenId;
 use remand_model::outcome::ExecutionResult;
 use remand_model::quota::Charge;
-use remand_model::refusal::Refusal;
+use remand_model::refusal::{Code, Refusal};
 use remand_model::{ExecutionId, TenantId};
 use tokio::sync::{Notify, watch};
 
+use crate::admission::{Admission, Place};
 use crate::authority::Registries;
 use crate::config::Config;
 use crate::execution::Workshop;
@@ -37,6 +41,8 @@ pub struct Inner {
     pub notary: Notary,
     /// Who may do what.
     pub registries: Registries,
+    /// Who runs next.
+    pub admission: Admission,
     /// What the steps of plans hand from one to the other: receipts of starts, results that wait for their record.
     pub steps: StepTable,
     /// Connections that are open.
@@ -53,6 +59,8 @@ pub struct Inner {
 pub struct Execution {
     /// Rung to end it.
     pub cancel: Arc<Notify>,
+    /// The token that it was started with.
+    pub token_id: TokenId,
     /// Its result, once it has one.
     pub result: watch::Sender<Option<Arc<ExecutionResult>>>,
 }
@@ -76,7 +84,9 @@ impl Node {
         notary: Notary,
         registries: Registries,
     ) -> Self {
+        let admission = Admission::new(config.site.scheduler.strategy().make(), config.bounds);
         Self(Arc::new(Inner {
+            admission,
             config,
             workshop,
             ground,
@@ -134,28 +144,44 @@ impl Node {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Enters an execution into the table of those that run; the one that is there already, where it runs.
+    /// Enters a permitted execution into the table of those that wait or run.
     ///
     /// # Errors
-    /// The execution that runs under this id.
-    pub fn enter(&self, tenant: &TenantId, id: &ExecutionId) -> Result<Arc<Execution>, Arc<Execution>> {
+    /// `conflict` where it is there already.
+    pub fn enter(&self, permit: &Permit, id: &ExecutionId) -> Result<Arc<Execution>, Refusal> {
         let mut table = self.table();
-        let key = (tenant.clone(), id.clone());
-        if let Some(running) = table.get(&key) {
-            return Err(Arc::clone(running));
+        let key = (permit.tenant_id().clone(), id.clone());
+        if table.contains_key(&key) {
+            return Err(Refusal::new(Code::Conflict, format!("{id} runs already")));
         }
-        let execution = Arc::new(Execution { cancel: Arc::new(Notify::new()), result: watch::Sender::new(None) });
+        let (cancel, result) = (Arc::new(Notify::new()), watch::Sender::new(None));
+        let execution = Arc::new(Execution { cancel, token_id: permit.token_id().clone(), result });
         table.insert(key, Arc::clone(&execution));
         Ok(execution)
     }
 
-    /// The execution, where it runs.
+    /// Lines an execution up that was permitted.
+    ///
+    /// # Errors
+    /// `queue_full` with a hint.
+    pub fn line_up(&self, permit: &Permit, id: &ExecutionId, priority: u8) -> Result<Place, Refusal> {
+        let task = Task {
+            task_id: id.clone(),
+            tenant_id: permit.tenant_id().clone(),
+            cost_ms: permit.reserved().cpu_ms,
+            priority,
+            demand: *permit.reserved(),
+        };
+        self.admission.line_up(task, &self.registries.authority().quotas)
+    }
+
+    /// The execution, where it waits or runs.
     #[must_use]
     pub fn running(&self, tenant: &TenantId, id: &ExecutionId) -> Option<Arc<Execution>> {
         self.table().get(&(tenant.clone(), id.clone())).cloned()
     }
 
-    /// Ids of the tenant's executions that run.
+    /// Ids of the tenant's executions that wait or run.
     #[must_use]
     pub fn running_of(&self, tenant: &TenantId) -> Vec<ExecutionId> {
         let mut ids: Vec<_> = self.table().keys().filter(|(of, _)| of == tenant).map(|(_, id)| id.clone()).collect();
@@ -163,7 +189,7 @@ impl Node {
         ids
     }
 
-    /// How many executions run.
+    /// How many executions wait or run.
     #[must_use]
     pub fn running_count(&self) -> usize {
         self.table().len()

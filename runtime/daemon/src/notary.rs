@@ -156,9 +156,16 @@ impl Notary {
         mut transaction: Transaction,
         result: &ExecutionResult,
         request: &[u8],
+        schedule_hash: Option<Digest>,
     ) -> Result<Transaction, Refusal> {
         let origin = self.origin(&result.tenant_id);
-        let seen = Seen { node_id: self.node.clone(), resource_usage: usage(result)?, ..Seen::default() };
+        let resource_usage = usage(result)?;
+        let seen = Seen {
+            node_id: self.node.clone(),
+            cluster_schedule_hash: schedule_hash,
+            resource_usage,
+            ..Seen::default()
+        };
         let claims = claims(result, request)?;
         let recording = Recording { claims, seen, cause: None, origin: &origin, signer: &self.attest };
         let statement = ledger.provenance_transaction(recording).map_err(refusal)?;

@@ -8,6 +8,7 @@ use remand_authority::token::VerifiedToken;
 use remand_engine::domain::Domain;
 use remand_engine::drive::{Gate, Journal, authorize_step};
 use remand_engine::events::Entry;
+use remand_engine::scheduler::Placed;
 use remand_ledger::blob::Stored;
 use remand_ledger::{Ack, AppendError, Started, StateKey, StateOp, Transaction};
 use remand_model::event::{EventType, Phase, Subject};
@@ -17,6 +18,7 @@ use remand_model::quota::{Charge, Usage};
 use remand_model::refusal::{Code, Refusal};
 use remand_model::{ExecutionId, TenantId};
 
+use crate::admission::{NotStarted, Turn};
 use crate::authority::{By, Credential, clock, internal};
 use crate::node::Node;
 use crate::registry::used_ops;
@@ -101,6 +103,8 @@ pub struct PlanGate {
     pub node: Node,
     /// Who runs the plan.
     pub who: Arc<Credential>,
+    /// The turn of the step that executes a program, from its limit check to its settlement.
+    pub turn: Option<(Turn, ExecutionId)>,
 }
 
 impl Gate for PlanGate {
@@ -120,7 +124,31 @@ impl Gate for PlanGate {
         self.node.registries.authority().permit(scoped, &clock)
     }
 
+    fn place(&mut self, permit: &Permit, execution_id: &ExecutionId) -> Result<Option<Placed>, Refusal> {
+        if permit.contract().is_none() {
+            return Ok(None);
+        }
+        let (node, tenant) = (&self.node, permit.tenant_id());
+        let execution = node.enter(permit, execution_id)?;
+        let place = node.line_up(permit, execution_id, 0).map_err(NotStarted::Refused);
+        let handle = tokio::runtime::Handle::current();
+        let turn = place.and_then(|place| handle.block_on(place.turn(&execution.cancel))).map_err(|why| {
+            node.leave(tenant, execution_id, None);
+            match why {
+                NotStarted::Refused(refusal) => refusal,
+                NotStarted::Cancelled => Refusal::new(Code::ExecutionCancelled, execution_id.as_str()),
+            }
+        })?;
+        let placed = turn.placed();
+        self.turn = Some((turn, execution_id.clone()));
+        Ok(Some(placed))
+    }
+
     fn settle(&mut self, permit: Permit, used: &Usage) -> Settlement {
+        if let Some((turn, id)) = self.turn.take() {
+            self.node.leave(permit.tenant_id(), &id, None);
+            drop(turn);
+        }
         self.node.settle(permit, used)
     }
 }

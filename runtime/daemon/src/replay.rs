@@ -3,11 +3,9 @@
 //! The repetition is an execution of its own, with a request id made from the original's, so that the chain shows both.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use remand_ledger::Transaction;
 use remand_model::digest::hex;
-use remand_model::envelope::STREAM_BYTES_MAX;
 use remand_model::event::NewEvent;
 use remand_model::outcome::{Cause, ExecutionResult, OutputFile, Outputs, Stream};
 use remand_model::refusal::{Code, Refusal};
@@ -15,13 +13,11 @@ use remand_model::run::RunRequest;
 use remand_model::{Digest, EventType, ExecutionId, PROTOCOL_VERSION, TenantId};
 use serde::Serialize;
 use serde_json::{Value, json};
-use tokio::sync::{Notify, mpsc};
 
-use crate::authority::Credential;
-use crate::execution::{Input, Ticket};
+use crate::commands;
+use crate::conversation::{Call, Reply};
 use crate::node::Node;
-use crate::run::{self, Prepared};
-use crate::{journal, limits};
+use crate::{journal, limits, run};
 
 /// Bytes shown of each side where two outputs part.
 const SHOWN_BYTES: usize = 16;
@@ -32,12 +28,12 @@ const NOTE: &str = "no deterministic mode was used: time, randomness and schedul
 ///
 /// # Errors
 /// A refusal: it cannot be repeated, or the repetition could not be recorded.
-pub async fn replay(node: &Node, who: &Credential, id: &ExecutionId, gone: &Arc<Notify>) -> Result<Value, Refusal> {
-    let tenant = &who.tenant;
+pub async fn replay(node: &Node, call: &mut Call, reply: &Reply, id: &ExecutionId) -> Result<Value, Refusal> {
+    let tenant = &commands::tenant(call)?;
     let (request, was) = original(node, tenant, id)?;
     let input = input(node, tenant, &was)?;
     let prepared = run::prepare(node, tenant, &again(node, tenant, id, request)?)?;
-    let now = execute(node, who, prepared, input, gone).await?;
+    let now = run::attended(node, call, reply, prepared, input).await?;
     let differences = tokio::task::block_in_place(|| differences(node, tenant, &was, &now))?;
     let event: EventType = "EXECUTION_REPLAYED".parse().map_err(internal)?;
     let event = NewEvent::new(event, id)
@@ -91,56 +87,6 @@ fn again(node: &Node, tenant: &TenantId, id: &ExecutionId, request: RunRequest) 
     let mark = &Digest::of(id.as_str().as_bytes()).to_hex()[..16];
     let request_id = format!("replay-{mark}-{size}").parse().map_err(internal)?;
     Ok(RunRequest { request_id, dry_run: false, want_files: false, ..request })
-}
-
-/// As a client's run, with the kept input; a client that is gone cancels it.
-async fn execute(
-    node: &Node,
-    who: &Credential,
-    prepared: Prepared,
-    input: Vec<u8>,
-    gone: &Arc<Notify>,
-) -> Result<ExecutionResult, Refusal> {
-    if node.running_count() >= limits::EXECUTIONS_MAX {
-        let detail = format!("{} executions run; that is the most", limits::EXECUTIONS_MAX);
-        return Err(Refusal::new(Code::QueueFull, detail).retry_after(1000));
-    }
-    let (id, tenant) = (prepared.id.clone(), &who.tenant);
-    let permit = node.permit(who, &prepared)?;
-    let execution =
-        node.enter(tenant, &id).map_err(|_running| Refusal::new(Code::Conflict, format!("{id} runs already")))?;
-    let (sender, receiver) = mpsc::channel(limits::INPUT_PIECES);
-    let cancel = Arc::clone(&execution.cancel);
-    let ticket = Ticket {
-        execution_id: id.clone(),
-        tenant: tenant.clone(),
-        input: receiver,
-        cancel: cancel.clone(),
-        watcher: None,
-    };
-    let mut work = tokio::spawn(run::execute(node.clone(), prepared, ticket, permit));
-    let feeding = tokio::spawn(feed(sender, input));
-    let outcome = tokio::select! {
-        outcome = &mut work => outcome,
-        () = gone.notified() => {
-            cancel.notify_one();
-            // Rung again for the conversation's own end.
-            gone.notify_one();
-            (&mut work).await
-        }
-    };
-    feeding.abort();
-    let result = outcome.map_err(internal).and_then(|outcome| outcome);
-    node.leave(tenant, &id, result.as_ref().ok().map(|result| Arc::new(result.clone())));
-    result
-}
-
-async fn feed(sender: mpsc::Sender<Input>, input: Vec<u8>) {
-    for piece in input.chunks(STREAM_BYTES_MAX) {
-        if sender.send(Input::Bytes(piece.to_vec())).await.is_err() {
-            return;
-        }
-    }
 }
 
 /// One thing that is not the same.

@@ -6,22 +6,24 @@ use remand_authority::contracts::Validated;
 use remand_authority::permit::Permit;
 use remand_model::canonical::Object;
 use remand_model::contract::Contract;
-use remand_model::envelope::{Command, Frame};
-use remand_model::outcome::ExecutionResult;
+use remand_model::envelope::{Command, STREAM_BYTES_MAX};
+use remand_model::outcome::{Cause, Enforced, ExecutionResult};
 use remand_model::quota::Usage;
 use remand_model::refusal::{Code, Refusal};
 use remand_model::run::RunRequest;
 use remand_model::{ExecutionId, TenantId};
-use serde::Deserialize;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 
-use crate::capture::{Piece, Watcher, Which};
+use crate::admission::{NotStarted, Place};
+use crate::authority::Credential;
+use crate::capture::Watcher;
 use crate::commands;
 use crate::conversation::{Call, Reply};
 use crate::execution::{Input, Ticket};
 use crate::node::{Execution, Node};
 use crate::order::{Order, OrderError};
-use crate::{contracts, images, journal, limits};
+use crate::presence::{self, Work};
+use crate::{contracts, images, journal, limits, lost};
 
 /// An order that may be carried out, with the id that its claims give it.
 pub struct Prepared {
@@ -35,6 +37,17 @@ pub struct Prepared {
     pub id: ExecutionId,
     /// The contract: the one that the request names, or the one that it amounts to.
     pub contract: Arc<Validated<Contract>>,
+    /// More is more urgent.
+    pub priority: u8,
+    /// Whether it is recorded that it waits.
+    pub is_promised: bool,
+}
+
+/// Leave to run, a place in the line, and an entry in the table of what waits or runs.
+pub struct Admitted {
+    permit: Permit,
+    place: Place,
+    execution: Arc<Execution>,
 }
 
 /// Builds the order of a request.
@@ -43,6 +56,7 @@ pub struct Prepared {
 /// What is wrong with the request.
 pub fn prepare(node: &Node, tenant: &TenantId, request: &RunRequest) -> Result<Prepared, Refusal> {
     let named = request.contract.as_ref().map(|choice| node.contract(tenant, choice)).transpose()?;
+    let priority = request.priority;
     let own = named.as_ref().map(|contract| contracts::request_of(contract, request.request_id.clone()));
     let request = own.as_ref().unwrap_or(request);
     check(request)?;
@@ -62,7 +76,7 @@ pub fn prepare(node: &Node, tenant: &TenantId, request: &RunRequest) -> Result<P
     };
     let claims = journal::claims(tenant, &bytes, &order);
     let id = journal::execution_id(&claims);
-    Ok(Prepared { order, request: bytes, claims, id, contract })
+    Ok(Prepared { order, request: bytes, claims, id, contract, priority, is_promised: false })
 }
 
 /// Bounds that the codec of the wall would refuse later, with a better word.
@@ -120,68 +134,125 @@ pub async fn run(node: &Node, call: &mut Call, reply: &Reply) -> Result<(), Refu
         reply.answer(&prepared.order.plan()).await;
         return Ok(());
     }
-    if node.running_count() >= limits::EXECUTIONS_MAX {
-        let detail = format!("{} executions run; that is the most", limits::EXECUTIONS_MAX);
-        return Err(Refusal::new(Code::QueueFull, detail).retry_after(1000));
-    }
-    if let Some(kept) = journal::kept_result(node, &tenant, &prepared.id)? {
+    if let Some(kept) = journal::final_result(node, &tenant, &prepared.id)? {
         return answer_from_record(node, &tenant, &kept, &request, reply).await;
     }
-    let who = call.credential()?;
-    let permit = node.permit(&who, &prepared)?;
-    let execution = match node.enter(&tenant, &prepared.id) {
-        Ok(execution) => execution,
-        Err(_running) => {
-            drop(node.settle(permit, &Usage::default()));
-            return Err(Refusal::new(Code::Conflict, format!("{} runs already", prepared.id)));
-        }
-    };
+    let admitted = admit(node, &*call.credential()?, &prepared)?;
     if call.header.command == Command::Submit {
-        return submit(node, &tenant, prepared, permit, &execution, reply).await;
+        return submit(node, &tenant, prepared, admitted, reply).await;
     }
     reply.send(Command::Event, accepted(&prepared.id)).await;
     let (pieces, watcher) = Watcher::pair(limits::OUTPUT_PIECES);
     let (input_in, input) = mpsc::channel(limits::INPUT_PIECES);
-    let id = prepared.id.clone();
-    let ticket = Ticket {
-        execution_id: id.clone(),
-        tenant: tenant.clone(),
-        input,
-        cancel: Arc::clone(&execution.cancel),
-        watcher: Some(pieces),
-    };
-    let work = tokio::spawn(execute(node.clone(), prepared, ticket, permit));
-    let forwarding = tokio::spawn(forward(watcher, reply.clone()));
-    let outcome = attend_client(call, reply, request.stdin.then_some(input_in), &execution.cancel, work).await;
+    let cancel = Arc::clone(&admitted.execution.cancel);
+    let work = launch(node, prepared, admitted, input, Some(pieces));
+    let forwarding = tokio::spawn(presence::forward(watcher, reply.clone()));
+    let outcome = presence::attend(call, reply, request.stdin.then_some(input_in), &cancel, work).await;
     let shown = forwarding.await;
-    let outcome = outcome.map_err(|error| Refusal::new(Code::Internal, error.to_string()));
-    let result = outcome.and_then(|outcome| outcome).inspect_err(|_| node.leave(&tenant, &id, None))?;
+    let result = outcome?;
     shown.map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
-    node.leave(&tenant, &id, Some(Arc::new(result.clone())));
     conclude(node, &tenant, &result, request.want_files, reply).await
 }
 
-/// Starts a program that nobody watches; its end is recorded all the same.
+/// Lets an execution in: permitted, entered into the table, and lined up; or nothing of it.
+///
+/// # Errors
+/// Those of the permit; `conflict` where it is there already; `queue_full` with a hint.
+pub fn admit(node: &Node, who: &Credential, prepared: &Prepared) -> Result<Admitted, Refusal> {
+    let permit = node.permit(who, prepared)?;
+    let entered = node.enter(&permit, &prepared.id);
+    let placed = entered.and_then(|execution| match node.line_up(&permit, &prepared.id, prepared.priority) {
+        Ok(place) => Ok((place, execution)),
+        Err(refusal) => {
+            node.leave(&who.tenant, &prepared.id, None);
+            Err(refusal)
+        }
+    });
+    match placed {
+        Ok((place, execution)) => Ok(Admitted { permit, place, execution }),
+        Err(refusal) => {
+            drop(node.settle(permit, &Usage::default()));
+            Err(refusal)
+        }
+    }
+}
+
+/// Starts the task that carries an admitted execution out and takes it out of the table again.
+pub fn launch(
+    node: &Node,
+    prepared: Prepared,
+    admitted: Admitted,
+    input: mpsc::Receiver<Input>,
+    watcher: Option<Watcher>,
+) -> Work {
+    let Admitted { permit, place, execution } = admitted;
+    let (id, tenant) = (prepared.id.clone(), permit.tenant_id().clone());
+    let cancel = Arc::clone(&execution.cancel);
+    let ticket = Ticket { execution_id: id.clone(), tenant: tenant.clone(), input, cancel, watcher };
+    let node = node.clone();
+    tokio::spawn(async move {
+        let result = execute(&node, prepared, ticket, permit, place).await;
+        node.leave(&tenant, &id, result.as_ref().ok().map(|result| Arc::new(result.clone())));
+        result
+    })
+}
+
+/// Executes for a client that waits, with an input that is there already.
+///
+/// # Errors
+/// As [`admit`] and [`execute`].
+pub async fn attended(
+    node: &Node,
+    call: &mut Call,
+    reply: &Reply,
+    prepared: Prepared,
+    bytes: Vec<u8>,
+) -> Result<ExecutionResult, Refusal> {
+    let admitted = admit(node, &*call.credential()?, &prepared)?;
+    let (sender, input) = mpsc::channel(limits::INPUT_PIECES);
+    let cancel = Arc::clone(&admitted.execution.cancel);
+    let work = launch(node, prepared, admitted, input, None);
+    let feeding = tokio::spawn(feed(sender, bytes));
+    let result = presence::attend(call, reply, None, &cancel, work).await;
+    feeding.abort();
+    result
+}
+
+async fn feed(sender: mpsc::Sender<Input>, bytes: Vec<u8>) {
+    for piece in bytes.chunks(STREAM_BYTES_MAX) {
+        if sender.send(Input::Bytes(piece.to_vec())).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Starts a program that nobody watches; its end is recorded all the same, and so is that it waits, where it does.
 async fn submit(
     node: &Node,
     tenant: &TenantId,
-    prepared: Prepared,
-    permit: Permit,
-    execution: &Execution,
+    mut prepared: Prepared,
+    admitted: Admitted,
     reply: &Reply,
 ) -> Result<(), Refusal> {
     let (_closed, input) = mpsc::channel(1);
-    let (id, cancel) = (prepared.id.clone(), Arc::clone(&execution.cancel));
-    let ticket = Ticket { execution_id: id.clone(), tenant: tenant.clone(), input, cancel, watcher: None };
-    let (node, owner, own) = (node.clone(), tenant.clone(), id.clone());
+    let id = prepared.id.clone();
+    prepared.is_promised = admitted.place.waits();
+    if prepared.is_promised
+        && let Err(refusal) = node.record_queued(tenant, &prepared).await
+    {
+        node.leave(tenant, &id, None);
+        drop(node.settle(admitted.permit, &Usage::default()));
+        return Err(refusal);
+    }
+    let state = if prepared.is_promised { "queued" } else { "running" };
+    let work = launch(node, prepared, admitted, input, None);
+    let own = id.clone();
     tokio::spawn(async move {
-        let result = execute(node.clone(), prepared, ticket, permit).await;
-        if let Err(refusal) = &result {
-            tracing::error!(%refusal, execution = %own, "a submitted execution could not be recorded");
+        if let Ok(Err(refusal)) = work.await {
+            tracing::warn!(%refusal, execution = %own, "a submitted execution was not carried out");
         }
-        node.leave(&owner, &own, result.ok().map(Arc::new));
     });
-    reply.answer(&serde_json::json!({"execution_id": id})).await;
+    reply.answer(&serde_json::json!({"execution_id": id, "state": state})).await;
     Ok(())
 }
 
@@ -232,17 +303,29 @@ fn accepted(id: &ExecutionId) -> Vec<u8> {
     format!("{{\"event\":\"accepted\",\"execution_id\":\"{id}\"}}").into_bytes()
 }
 
-/// Records, executes, records. A task of its own: a client that goes away cannot leave it half done.
+/// Waits for the turn, records, executes, records.
 ///
 /// # Errors
 /// A refusal: nothing was started, or its end could not be recorded.
-pub async fn execute(
-    node: Node,
+async fn execute(
+    node: &Node,
     prepared: Prepared,
     ticket: Ticket,
     permit: Permit,
+    place: Place,
 ) -> Result<ExecutionResult, Refusal> {
-    let started = match node.record_start(&ticket.tenant, &prepared, &permit).await {
+    let turn = place.turn(&ticket.cancel).await;
+    // It may have waited long enough for its tenant to be suspended.
+    let turn = turn.and_then(|turn| node.active(&ticket.tenant).map(|()| turn).map_err(NotStarted::Refused));
+    let turn = match turn {
+        Ok(turn) => turn,
+        Err(why) => {
+            drop(node.settle(permit, &Usage::default()));
+            return not_started(node, &ticket, why).await;
+        }
+    };
+    let placed = turn.placed();
+    let started = match node.record_start(&ticket.tenant, &prepared, &permit, &placed).await {
         Ok(started) => started,
         Err(refusal) => {
             drop(node.settle(permit, &Usage::default()));
@@ -250,129 +333,22 @@ pub async fn execute(
         }
     };
     let (mut result, stored) = node.workshop.execute(&prepared.order, ticket, &started, &permit).await;
+    drop(turn);
     let settlement = node.settle(permit, &contracts::used(&result, &prepared.order.limits));
-    node.record_end(started, &mut result, stored, &settlement).await?;
+    node.record_end(started, &mut result, stored, &settlement, &placed).await?;
     Ok(result)
 }
 
-/// Executes in a task of its own, entered into the table of what runs, and waits for the end.
-///
-/// # Errors
-/// As [`execute`]; `conflict` where it runs already.
-pub async fn attended(
-    node: &Node,
-    prepared: Prepared,
-    mut ticket: Ticket,
-    permit: Permit,
-) -> Result<ExecutionResult, Refusal> {
-    let (tenant, id) = (ticket.tenant.clone(), prepared.id.clone());
-    let Ok(execution) = node.enter(&tenant, &id) else {
-        drop(node.settle(permit, &Usage::default()));
-        return Err(Refusal::new(Code::Conflict, format!("{id} runs already")));
+/// Records an end before the start: a cancelled execution has a result, one that was refused may be asked for again.
+async fn not_started(node: &Node, ticket: &Ticket, why: NotStarted) -> Result<ExecutionResult, Refusal> {
+    let (cause, code) = match &why {
+        NotStarted::Cancelled => (Cause::Cancelled, Code::ExecutionCancelled),
+        NotStarted::Refused(refusal) => (Cause::Refused { reason: refusal.to_string() }, refusal.code),
     };
-    ticket.cancel = Arc::clone(&execution.cancel);
-    let own = node.clone();
-    let work = tokio::spawn(async move {
-        let result = execute(own.clone(), prepared, ticket, permit).await;
-        own.leave(&tenant, &id, result.as_ref().ok().map(|result| Arc::new(result.clone())));
-        result
-    });
-    work.await.map_err(|error| Refusal::new(Code::Internal, error.to_string()))?
-}
-
-async fn forward(mut pieces: mpsc::UnboundedReceiver<Piece>, reply: Reply) {
-    while let Some(piece) = pieces.recv().await {
-        let command = match piece.which {
-            Which::Stdout => Command::Stdout,
-            Which::Stderr => Command::Stderr,
-        };
-        if !reply.stream(command, &piece.bytes).await {
-            return;
-        }
-    }
-}
-
-type Work = tokio::task::JoinHandle<Result<ExecutionResult, Refusal>>;
-
-/// Passes on what the client sends until the work is done. A client that is gone cancels it; where input that nobody reads
-/// hides the end of its stream, the next sign of life that cannot be written tells.
-async fn attend_client(
-    call: &mut Call,
-    reply: &Reply,
-    mut input: Option<mpsc::Sender<Input>>,
-    cancel: &Arc<Notify>,
-    mut work: Work,
-) -> Result<Result<ExecutionResult, Refusal>, tokio::task::JoinError> {
-    let gone = Arc::clone(&call.gone);
-    let mut pulse = tokio::time::interval(limits::PULSE);
-    let (mut there, mut waiting) = (true, None);
-    loop {
-        tokio::select! {
-            outcome = &mut work => return outcome,
-            () = gone.notified(), if there => {
-                there = false;
-                // Rung again for the conversation's own end.
-                gone.notify_one();
-            }
-            _ = pulse.tick(), if there => there = reply.send(Command::Event, b"{\"event\":\"alive\"}".to_vec()).await,
-            sent = hand_over(&input, &mut waiting), if waiting.is_some() => if !sent { input = None },
-            frame = call.stream.recv(), if there && waiting.is_none() => match frame {
-                Some(frame) if frame.header.sequence == call.header.sequence => waiting = sort(frame, cancel),
-                // A frame of an earlier request that came late.
-                Some(_) => {}
-                None => there = false,
-            },
-        }
-        if !there {
-            input = None;
-            waiting = None;
-            cancel.notify_one();
-        }
-    }
-}
-
-/// Gives the waiting piece to the program's feeder as soon as there is room; whether anybody takes input.
-async fn hand_over(input: &Option<mpsc::Sender<Input>>, waiting: &mut Option<Input>) -> bool {
-    let Some(sender) = input else {
-        *waiting = None;
-        return false;
-    };
-    match sender.reserve().await {
-        Ok(place) => {
-            if let Some(piece) = waiting.take() {
-                place.send(piece);
-            }
-            true
-        }
-        Err(_closed) => {
-            *waiting = None;
-            false
-        }
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ClientOrder {
-    #[serde(default)]
-    cancel: bool,
-    rows: Option<u16>,
-    columns: Option<u16>,
-}
-
-/// A frame of the client's: an order is carried out, input waits to be handed over.
-fn sort(frame: Frame, cancel: &Notify) -> Option<Input> {
-    match frame.header.command {
-        Command::Stdin if frame.payload.is_empty() => Some(Input::End),
-        Command::Stdin => Some(Input::Bytes(frame.payload)),
-        Command::Control => match serde_json::from_slice::<ClientOrder>(&frame.payload) {
-            Ok(ClientOrder { cancel: true, .. }) => {
-                cancel.notify_one();
-                None
-            }
-            Ok(ClientOrder { rows: Some(rows), columns: Some(columns), .. }) => Some(Input::Window(rows, columns)),
-            _ => None,
-        },
-        _ => None,
+    let result = lost::bare(ticket.execution_id.clone(), ticket.tenant.clone(), cause, Enforced::default());
+    node.record_denied(&result, code).await?;
+    match why {
+        NotStarted::Cancelled => Ok(result),
+        NotStarted::Refused(refusal) => Err(refusal),
     }
 }

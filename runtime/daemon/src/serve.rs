@@ -61,7 +61,7 @@ pub async fn serve(booted: Booted, ready: impl FnOnce()) -> Result<(), ServeErro
         tracing::warn!(?leftover, "an earlier life had left this; it is gone now");
     }
     let ledger = Ledger::open(&config.state("ledger"), remand_ledger::store::Options::default())?;
-    let notary = Notary::open(&config.state("keys"), &config.arguments.node_id, ledger.heads().is_empty())?;
+    let notary = Notary::open(&config.state("keys"), &config.node_id, ledger.heads().is_empty())?;
     crate::export::clear(&config)?;
     if let Err(error) = remand_image::sweep(&config.state("images")) {
         tracing::warn!(%error, "what an unpacking had left is still there");

@@ -14,6 +14,7 @@ use remand_model::{ExecutionId, TenantId};
 use crate::domain::{Domain, Domains, Done};
 use crate::events::Entry;
 use crate::runner::{Answer, Ask, Ending, Ran, Room, Runner};
+use crate::scheduler::Placed;
 
 /// What takes events, durably. `record` returns only when the event cannot be lost any more.
 pub trait Journal {
@@ -44,7 +45,15 @@ pub trait Gate {
     /// Those of `Authority::permit`.
     fn permit(&mut self, scoped: Scoped) -> Result<Permit, Refusal>;
 
-    /// Takes a permit back.
+    /// Waits until it is this execution's turn, where it is one that takes turns.
+    ///
+    /// # Errors
+    /// `queue_full`, `task_shed`, `execution_cancelled`.
+    fn place(&mut self, _permit: &Permit, _execution_id: &ExecutionId) -> Result<Option<Placed>, Refusal> {
+        Ok(None)
+    }
+
+    /// Takes a permit back, and the turn with it.
     fn settle(&mut self, permit: Permit, used: &Usage) -> Settlement;
 }
 
@@ -189,11 +198,19 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn limit(&mut self, _step: usize) -> Result<Room, Refusal> {
+    fn limit(&mut self, step: usize) -> Result<Room, Refusal> {
         let scoped = self.scoped.take().expect("limits are checked only after the scope");
         let permit = self.gate.permit(scoped)?;
+        let placed = match self.gate.place(&permit, &self.runner.execution_id(step)) {
+            Ok(placed) => placed,
+            Err(refusal) => {
+                // The limit check is not recorded, so that no counter has moved and nothing is to be stored.
+                drop(self.gate.settle(permit, &Usage::default()));
+                return Err(refusal);
+            }
+        };
         let (reserved, charges) = (*permit.reserved(), permit.charges().to_vec());
-        let room = Room { reserved, charges, contract_hash: permit.contract_hash() };
+        let room = Room { reserved, charges, contract_hash: permit.contract_hash(), placed };
         self.permit = Some(permit);
         Ok(room)
     }

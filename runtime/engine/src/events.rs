@@ -9,6 +9,8 @@ use remand_model::quota::{Charge, Dimension, Usage};
 use remand_model::refusal::{Code, Refusal};
 use remand_model::{Digest, ExecutionId, RequestId, TenantId};
 
+use crate::scheduler::Placed;
+
 /// One event, with the state that must move in its transaction or not at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use = "what is not recorded must not happen"]
@@ -102,12 +104,15 @@ impl Writer {
         Entry { charges, ..self.entry(judged(event, verdict.map(drop))) }
     }
 
-    pub(crate) fn started(&self, step: usize, contract_hash: Option<Digest>) -> Entry {
-        let event = self.step_event(EventType::EXECUTION_STARTED, step);
-        self.entry(match contract_hash {
-            Some(hash) => event.claim("contract_hash", hash),
-            None => event,
-        })
+    pub(crate) fn started(&self, step: usize, contract_hash: Option<Digest>, placed: Option<Placed>) -> Entry {
+        let mut event = self.step_event(EventType::EXECUTION_STARTED, step);
+        if let Some(hash) = contract_hash {
+            event = event.claim("contract_hash", hash);
+        }
+        if let Some(placed) = placed {
+            event = scheduled(event, &placed);
+        }
+        self.entry(event)
     }
 
     pub(crate) fn usage(&self, step: usize, usage: &Usage, settlement: Settlement) -> Entry {
@@ -153,6 +158,12 @@ impl Writer {
         };
         Entry { tenant_id: self.plan.tenant_id().clone(), event, charges: Vec::new(), settlement: None }
     }
+}
+
+/// Notes when it was an execution's turn: another run of the same request may wait among others.
+#[must_use]
+pub fn scheduled(event: NewEvent, placed: &Placed) -> NewEvent {
+    event.observe("schedule_hash", placed.schedule_hash).observe("schedule_order", number(placed.order))
 }
 
 /// The code of a refusal is a claim; its words, which may hold numbers of the moment, are an observation.

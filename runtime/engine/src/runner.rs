@@ -13,6 +13,7 @@ use remand_model::refusal::{Code, Refusal};
 use remand_model::{Digest, ExecutionId, RequestId};
 
 use crate::events::{Entry, Writer};
+use crate::scheduler::Placed;
 
 /// What the runner wants next. The answer to each is the [`Answer`] of the same name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +57,8 @@ pub struct Room {
     pub charges: Vec<Charge>,
     /// The contract, where the step executes one.
     pub contract_hash: Option<Digest>,
+    /// Its place in the order of the node, where the step had to wait for one.
+    pub placed: Option<Placed>,
 }
 
 /// What came of a step that ran.
@@ -91,7 +94,7 @@ enum State {
     Scope(usize),
     ScopeNoted(usize, Result<(), Refusal>),
     Limit(usize),
-    LimitNoted(usize, Option<Digest>),
+    LimitNoted(usize, Option<Digest>, Option<Placed>),
     LimitDenied(usize, Refusal),
     Started(usize),
     Execute(usize),
@@ -144,7 +147,7 @@ impl Runner {
         }
         let state = std::mem::replace(&mut self.state, State::Token);
         let (state, ask) = match (state, answer) {
-            (State::LimitNoted(step, _), Answer::Record(Err(refusal))) if is_exhausted(&refusal) => {
+            (State::LimitNoted(step, ..), Answer::Record(Err(refusal))) if is_exhausted(&refusal) => {
                 self.deny_limit(step, refusal)
             }
             (_, Answer::Record(Err(refusal))) => end(Ending::Unrecorded(refusal)),
@@ -168,7 +171,7 @@ impl Runner {
             }
             (State::Limit(step), Answer::Limit(Ok(room))) => {
                 let entry = self.writer.limit_check(step, Ok((&room.reserved, room.charges)));
-                (State::LimitNoted(step, room.contract_hash), Ask::Record(entry))
+                (State::LimitNoted(step, room.contract_hash, room.placed), Ask::Record(entry))
             }
             (State::Limit(step), Answer::Limit(Err(refusal))) => self.deny_limit(step, refusal),
             (State::Execute(step), Answer::Execute(ran)) => {
@@ -189,8 +192,8 @@ impl Runner {
                 let entry = self.writer.denied(step, &refusal);
                 (State::Denied(step, refusal), Ask::Record(entry))
             }
-            State::LimitNoted(step, contract_hash) => {
-                (State::Started(step), Ask::Record(self.writer.started(step, contract_hash)))
+            State::LimitNoted(step, contract_hash, placed) => {
+                (State::Started(step), Ask::Record(self.writer.started(step, contract_hash, placed)))
             }
             State::Started(step) => (State::Execute(step), Ask::Execute(step, self.execution_id(step))),
             State::UsageNoted(step, ran) => {

@@ -15,9 +15,9 @@ use remand_model::{Digest, ExecutionId, PROTOCOL_VERSION, TenantId};
 use crate::events::{amounts, number};
 use crate::strategy::{Lanes, Strategy, behind};
 
-/// Tasks that wait in one tenant's lane.
+/// Tasks that wait in one tenant's lane, where nothing else is said.
 pub const LANE_MAX: usize = 1024;
-/// Tasks that wait on one node.
+/// Tasks that wait on one node, where nothing else is said.
 pub const QUEUE_MAX: usize = 16_384;
 /// The longest hint, in milliseconds.
 pub const RETRY_MS_MAX: u64 = 60_000;
@@ -43,6 +43,15 @@ pub struct Task {
 pub struct Ticket {
     /// The task.
     pub task: Task,
+    /// Its place in the order of this node, from 0.
+    pub order: u64,
+    /// The hash of the set that it was scheduled with.
+    pub schedule_hash: Digest,
+}
+
+/// Where a task came in the order of its node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placed {
     /// Its place in the order of this node, from 0.
     pub order: u64,
     /// The hash of the set that it was scheduled with.
@@ -134,6 +143,8 @@ pub struct Scheduler {
     served: u64,
     /// Executions that run at once; hints are reckoned with it.
     slots: u64,
+    lane_max: usize,
+    queue_max: usize,
 }
 
 struct View<'a> {
@@ -164,7 +175,14 @@ impl Scheduler {
     #[must_use]
     pub fn new(strategy: Box<dyn Strategy>, slots: u64) -> Self {
         let (lanes, waiting) = Default::default();
-        Self { strategy, lanes, waiting, sets: 0, served: 0, slots: slots.max(1) }
+        let (lane_max, queue_max) = (LANE_MAX, QUEUE_MAX);
+        Self { strategy, lanes, waiting, sets: 0, served: 0, slots: slots.max(1), lane_max, queue_max }
+    }
+
+    /// The same with other bounds: tasks that wait in one tenant's lane, and on the node.
+    #[must_use]
+    pub fn bounded(self, lane_max: usize, queue_max: usize) -> Self {
+        Self { lane_max, queue_max, ..self }
     }
 
     /// The strategy's name.
@@ -216,6 +234,12 @@ impl Scheduler {
         }
         self.sets += 1;
         Ok(Scheduled { schedule_hash, queued, shed })
+    }
+
+    /// Whether this task waits.
+    #[must_use]
+    pub fn is_waiting(&self, task_id: &ExecutionId) -> bool {
+        self.waiting.contains_key(task_id)
     }
 
     /// The next task, of those that may run now. A tenant whose first task may not is passed over and keeps its turn's
@@ -284,11 +308,11 @@ impl Scheduler {
     /// Room for one more task of this tenant, taken from another where the node is full.
     fn make_room(&mut self, tenant_id: &TenantId, weight: u64) -> Result<Option<Shed>, Refusal> {
         let own = self.lanes.get(tenant_id).map_or(0, |lane| lane.tasks.len());
-        if own >= LANE_MAX {
-            let detail = format!("{own} tasks of this tenant wait; {LANE_MAX} at most");
+        if own >= self.lane_max {
+            let detail = format!("{own} tasks of this tenant wait; {} at most", self.lane_max);
             return Err(Refusal::new(Code::QueueFull, detail).retry_after(self.drain_ms(tenant_id)));
         }
-        if self.waiting.len() < QUEUE_MAX {
+        if self.waiting.len() < self.queue_max {
             return Ok(None);
         }
         // Tasks per weight, cross-multiplied: only a tenant that holds more than this one would gives way.
@@ -298,13 +322,12 @@ impl Scheduler {
         let most = self.lanes.iter().reduce(|most, next| if above(load(next.1), load(most.1)) { next } else { most });
         let mine = (own as u64 + 1, weight.max(1));
         let Some((victim, lane)) = most.filter(|(_, lane)| above(load(lane), mine)) else {
-            let detail = format!("{QUEUE_MAX} tasks wait on this node");
+            let detail = format!("{} tasks wait on this node", self.queue_max);
             return Err(Refusal::new(Code::QueueFull, detail).retry_after(self.drain_ms(tenant_id)));
         };
         let (victim, last) = (victim.clone(), lane.tasks.keys().next_back().cloned());
-        let refusal =
-            Refusal::new(Code::TaskShed, format!("{QUEUE_MAX} tasks wait on this node, most of them this tenant's"))
-                .retry_after(self.drain_ms(&victim));
+        let detail = format!("{} tasks wait on this node, most of them this tenant's", self.queue_max);
+        let refusal = Refusal::new(Code::TaskShed, detail).retry_after(self.drain_ms(&victim));
         Ok(last.and_then(|rank| self.take(&victim, &rank)).map(|(task, _)| Shed { task, refusal }))
     }
 

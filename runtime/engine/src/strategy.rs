@@ -128,7 +128,7 @@ pub struct Strict {
 
 impl Strategy for Strict {
     fn name(&self) -> &'static str {
-        "strict"
+        "priority"
     }
 
     fn pick(&mut self, lanes: &dyn Lanes) -> Option<TenantId> {

@@ -193,6 +193,8 @@ codes! {
     TaskShed = 703, "task_shed", Wait, "submit it again after the hint";
     /// A domain's method failed.
     StepFailed = 704, "step_failed", Caller, "see the outcome of the step";
+    /// Somebody ended it before its turn had come.
+    ExecutionCancelled = 705, "execution_cancelled", Caller, "ask again under another request id, if it is still wanted";
 
     /// The audit log did not take an event.
     AuditUnavailable = 800, "audit_unavailable", Admin, "restart the daemon; it verifies its log before it serves";

@@ -94,9 +94,17 @@ pub struct RunRequest {
     /// The seed of what is made deterministic.
     #[serde(default)]
     pub execution_seed: u64,
+    /// How urgent it is beside the tenant's other requests, and where the node goes by priority, beside everybody's.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub priority: u8,
     /// The contract that is executed; program, policy, environment and limits are the contract's then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contract: Option<ContractChoice>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the form that serde asks for")]
+const fn is_zero(priority: &u8) -> bool {
+    *priority == 0
 }
 
 /// The plan of a run: everything that would be done, as text for people and machines.
@@ -141,6 +149,7 @@ impl RunRequest {
             want_files: false,
             dry_run: false,
             execution_seed: 0,
+            priority: 0,
             contract: None,
         }
     }

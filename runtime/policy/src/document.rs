@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use toml::Spanned;
 
 use crate::error::Finding;
@@ -131,8 +132,11 @@ pub(crate) struct VariablePart {
     pub why: Spanned<String>,
 }
 
-/// Reads one file's text.
-pub(crate) fn parse(source: &Source) -> Result<Document, Finding> {
+/// Reads one TOML file's text.
+///
+/// # Errors
+/// A finding that names the line, and for an unknown key the nearest known one.
+pub fn parse_document<T: DeserializeOwned>(source: &Source) -> Result<T, Finding> {
     toml::from_str(&source.text).map_err(|error| {
         let line = error.span().map(|span| line_of(&source.text, span.start));
         Finding::error(&source.file, line, with_suggestion(error.message()))
@@ -162,7 +166,7 @@ mod tests {
 
     fn refused(text: &str) -> String {
         let source = Source { name: "x".into(), file: "x.toml".into(), text: text.into() };
-        parse(&source).unwrap_err().to_string()
+        parse_document::<Document>(&source).unwrap_err().to_string()
     }
 
     #[test]

@@ -29,6 +29,7 @@ mod values;
 pub use crate::landlock::{ABI_LEAST, Landlock, LandlockRule};
 pub use check::check;
 pub use compile::{Compiled, Filter, Purpose, compile};
+pub use document::parse_document;
 pub use error::{Finding, PolicyError, Severity};
 pub use explain::{Explanation, explain, explanation};
 pub use interpreter::{Action, Call};

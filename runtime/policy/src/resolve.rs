@@ -123,7 +123,8 @@ fn lineage(name_or_path: &str, library: &Library) -> Result<Vec<(Source, Documen
     let mut next = Some(name_or_path.to_owned());
     while let Some(name) = next {
         let source = library.source(&name)?;
-        let document = document::parse(&source).map_err(|finding| PolicyError::Profile(vec![finding]))?;
+        let document =
+            document::parse_document::<Document>(&source).map_err(|finding| PolicyError::Profile(vec![finding]))?;
         next = document.extends.as_ref().map(|parent| parent_of(&source, parent.get_ref()));
         if next.is_some() && (!seen.insert(source.file.clone()) || seen.len() >= LINEAGE_MAX) {
             let line = document.extends.as_ref().map(|parent| line(&source, parent));

@@ -26,6 +26,7 @@ pub(crate) fn request(arguments: &WhatArguments) -> Result<RunRequest, Failure> 
     request.folder = arguments.workdir.as_deref().map(inside).transpose()?;
     request.volumes = arguments.volumes.iter().map(|text| volume(text)).collect::<Result<_, _>>()?;
     request.execution_seed = arguments.seed;
+    request.priority = arguments.priority;
     if let Some(folder) = &arguments.rootfs {
         request.root = RootChoice::Folder { path: root(folder)? };
     }

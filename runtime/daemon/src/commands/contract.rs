@@ -12,11 +12,9 @@ use remand_model::refusal::{Code, Refusal};
 use remand_model::{Digest, PROTOCOL_VERSION, RequestId};
 use serde::Deserialize;
 use serde_json::json;
-use tokio::sync::mpsc;
 
 use crate::authority::internal;
 use crate::conversation::{Call, Reply};
-use crate::execution::{Input, Ticket};
 use crate::node::Node;
 use crate::{contracts, journal, run};
 
@@ -82,7 +80,7 @@ pub async fn carry_out(node: &Node, call: &mut Call, reply: &Reply) -> Result<()
             let rows: Vec<_> = authority.contracts.list(&tenant).map(|(id, hash)| hash_of(id, hash)).collect();
             json!({"protocol_version": PROTOCOL_VERSION, "contracts": rows})
         }
-        _ => execute(node, call, asked).await?,
+        _ => execute(node, call, reply, asked).await?,
     };
     reply.answer(&answer).await;
     Ok(())
@@ -110,33 +108,20 @@ fn sealed(node: &Node, call: &Call, draft: Option<Value>) -> Result<Contract, Re
 }
 
 /// The input is checked before anything starts, the output before it is released.
-async fn execute(node: &Node, call: &Call, asked: Asked) -> Result<serde_json::Value, Refusal> {
-    let who = call.credential()?;
+async fn execute(node: &Node, call: &mut Call, reply: &Reply, asked: Asked) -> Result<serde_json::Value, Refusal> {
+    let tenant = super::tenant(call)?;
     let contract = asked.named(node, call)?;
     let input = canonical::to_bytes(&asked.input);
     contract.check_input(&input).map(drop)?;
     let by_trace = format!("trace-{}", call.header.trace).parse().map_err(internal)?;
     let request = contracts::request_of(&contract, asked.request_id.unwrap_or(by_trace));
-    let prepared = run::prepare(node, &who.tenant, &request)?;
+    let prepared = run::prepare(node, &tenant, &request)?;
     let id = prepared.id.clone();
-    let result = match journal::kept_result(node, &who.tenant, &id)? {
+    let result = match journal::final_result(node, &tenant, &id)? {
         Some(kept) => kept,
-        None => {
-            let permit = node.permit(&who, &prepared)?;
-            let (sender, receiver) = mpsc::channel(2);
-            sender.try_send(Input::Bytes(input)).and_then(|()| sender.try_send(Input::End)).map_err(internal)?;
-            drop(sender);
-            let ticket = Ticket {
-                execution_id: id.clone(),
-                tenant: who.tenant.clone(),
-                input: receiver,
-                cancel: Arc::default(),
-                watcher: None,
-            };
-            run::attended(node, prepared, ticket, permit).await?
-        }
+        None => run::attended(node, call, reply, prepared, input).await?,
     };
-    let output = journal::blob(node, &who.tenant, &result.outputs.stdout.sha256)?;
+    let output = journal::blob(node, &tenant, &result.outputs.stdout.sha256)?;
     let mut answer = json!({
         "protocol_version": PROTOCOL_VERSION, "execution_id": id, "contract_hash": contract.hash(),
         "cause": result.cause.name(), "exit_code": result.exit_code, "result": result,

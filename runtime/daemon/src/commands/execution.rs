@@ -44,13 +44,18 @@ pub async fn carry_out(node: &Node, call: &mut Call, reply: &Reply) -> Result<()
         Command::Status => drop(reply.answer(&status(node, &tenant, id)?).await),
         Command::Wait => drop(reply.answer(&wait(node, &tenant, id).await?).await),
         Command::Kill => {
-            let running = node.running(&tenant, id).ok_or_else(|| unknown(id, "it does not run"))?;
+            let running = node.running(&tenant, id).ok_or_else(|| unknown(id, "it neither waits nor runs"))?;
             running.cancel.notify_one();
             reply.answer(&wait(node, &tenant, id).await?).await;
         }
         _ => logs(node, &tenant, &named, reply).await?,
     }
     Ok(())
+}
+
+/// How an execution of the table stands.
+fn state(node: &Node, id: &ExecutionId) -> &'static str {
+    if node.admission.is_waiting(id) { "queued" } else { "running" }
 }
 
 fn unknown(id: &ExecutionId, why: &str) -> Refusal {
@@ -60,7 +65,7 @@ fn unknown(id: &ExecutionId, why: &str) -> Refusal {
 /// How an execution stands: it runs, or its record says how it ended.
 fn status(node: &Node, tenant: &TenantId, id: &ExecutionId) -> Result<serde_json::Value, Refusal> {
     if node.running(tenant, id).is_some() {
-        return Ok(json!({"protocol_version": PROTOCOL_VERSION, "execution_id": id, "state": "running"}));
+        return Ok(json!({"protocol_version": PROTOCOL_VERSION, "execution_id": id, "state": state(node, id)}));
     }
     let result = recorded(node, tenant, id)?;
     let (cause, exit_code) = (result.cause.name(), result.exit_code);
@@ -89,12 +94,12 @@ async fn wait(node: &Node, tenant: &TenantId, id: &ExecutionId) -> Result<Execut
     recorded(node, tenant, id)
 }
 
-/// Executions of the tenant: those that run, then those that ended, latest first.
+/// Executions of the tenant: those that wait or run, then those that ended, latest first.
 fn list(node: &Node, tenant: &TenantId) -> Result<serde_json::Value, Refusal> {
     const SHOWN: usize = 100;
     const LOOKED_AT: u64 = 5000;
     let running = node.running_of(tenant).into_iter();
-    let mut rows: Vec<_> = running.map(|id| json!({"execution_id": id, "state": "running"})).collect();
+    let mut rows: Vec<_> = running.map(|id| json!({"execution_id": id, "state": state(node, &id)})).collect();
     let size = node.ledger.head(tenant).map_or(0, |head| head.size);
     let filter = Filter { from_id: size.saturating_sub(LOOKED_AT), ..Filter::default() };
     let ended = node.ledger.query(tenant, &filter).map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;

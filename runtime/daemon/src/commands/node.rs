@@ -31,7 +31,12 @@ pub async fn carry_out(node: &Node, call: &mut Call, reply: &Reply) -> Result<()
             reply.answer(&sweep(node, wanted.dry_run)?).await;
         }
         _ => {
-            let it = json!({"node_id": node.config.arguments.node_id, "executions": node.running_count()});
+            let queued = node.admission.waiting_count();
+            let it = json!({
+                "node_id": node.config.node_id, "executions": node.running_count().saturating_sub(queued),
+                "queued": queued, "executions_at_once": node.config.bounds.executions_at_once,
+                "strategy": node.admission.strategy(),
+            });
             reply.answer(&json!({"protocol_version": PROTOCOL_VERSION, "nodes": [it]})).await;
         }
     }

@@ -105,7 +105,7 @@ async fn run(
     let request_id = request_id.unwrap_or(by_trace);
     let shown = described(&plan);
     let domains = domains::all(node)?;
-    let mut gate = PlanGate { node: node.clone(), who: Arc::clone(who) };
+    let mut gate = PlanGate { node: node.clone(), who: Arc::clone(who), turn: None };
     let mut journal = PlanJournal { node: node.clone(), by: call.by() };
     // A task of its own: a client that goes away leaves nothing half done.
     let work = move || drive::run(plan, request_id, &mut gate, &domains, &mut journal);

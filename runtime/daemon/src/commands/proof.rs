@@ -32,8 +32,8 @@ pub async fn carry_out(node: &Node, call: &mut Call, reply: &Reply) -> Result<()
     let tenant = super::tenant(call)?;
     let named: Named = super::read(&call.payload)?;
     if call.header.command == Command::Replay {
-        let who = call.credential()?;
-        reply.answer(&replay::replay(node, &who, &named.execution_id, &call.gone).await?).await;
+        let found = replay::replay(node, call, reply, &named.execution_id).await?;
+        reply.answer(&found).await;
         return Ok(());
     }
     let id = &named.execution_id;

@@ -101,7 +101,7 @@ impl Exec {
         let order = Order::new(&request, &node.ground);
         let mut order = order.map_err(|error| Refusal::new(Code::ContractInvalid, error.to_string()))?;
         contracts::apply(node, tenant, contract.contract(), &mut order)?;
-        let running = node.enter(tenant, id).map_err(|_running| Refusal::new(Code::Conflict, id.as_str()))?;
+        let running = node.running(tenant, id).ok_or_else(|| internal("an execution without a turn"))?;
         let (sender, receiver) = mpsc::channel(2);
         let fed = sender.try_send(Input::Bytes(input)).and_then(|()| sender.try_send(Input::End));
         fed.map_err(internal)?;
