@@ -1,3 +1,5 @@
+//! The line of a node, without a node: turns, who gives up, who is refused.
+
 use super::*;
 
 use remand_engine::strategy::Fair;
