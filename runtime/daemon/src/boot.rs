@@ -246,20 +246,26 @@ fn start_spawners(config: &Config, estate: &Path, lock: &File) -> Result<Vec<Own
         .map_err(at("start", &program))
 }
 
-/// The one public entry point: the one that systemd has bound already, or one made here, to which only root may connect.
+/// The one public entry point: the one that systemd has bound already, or one made here. Only root can open it, unless the
+/// configuration names others; whom it does not name is turned away by name.
 fn listen(config: &Config) -> Result<UnixListener, BootError> {
     let path = &config.socket;
     let given = listenfd::ListenFd::from_env().take_unix_listener(0).map_err(at("take over", path))?;
-    if let Some(listener) = given {
-        listener.set_nonblocking(true).map_err(at("set up", path))?;
-        return Ok(listener);
+    let is_given = given.is_some();
+    let listener = match given {
+        Some(listener) => listener,
+        None => match std::fs::remove_file(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(at("remove the old", path)(error));
+            }
+            _ => UnixListener::bind(path).map_err(at("bind", path))?,
+        },
+    };
+    if !is_given || !config.access.is_empty() {
+        let (mode, group) = config.socket_for;
+        std::os::unix::fs::chown(path, Some(0), Some(group)).map_err(at("give away", path))?;
+        std::fs::set_permissions(path, Permissions::from_mode(mode)).map_err(at("set the mode of", path))?;
     }
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(at("remove the old", path)(error)),
-        _ => {}
-    }
-    let listener = UnixListener::bind(path).map_err(at("bind", path))?;
-    std::fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(at("set the mode of", path))?;
     listener.set_nonblocking(true).map_err(at("set up", path))?;
     Ok(listener)
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use remand_model::Digest;
 
+use crate::access::Access;
 use crate::admission::Bounds;
 use crate::site::{Site, SiteError};
 
@@ -88,6 +89,10 @@ pub struct Config {
     pub site: Site,
     /// How much may run and wait.
     pub bounds: Bounds,
+    /// Who may do what.
+    pub access: Access,
+    /// Mode of the root socket and the group that it belongs to.
+    pub socket_for: (u32, u32),
     /// The root socket.
     pub socket: PathBuf,
     /// Name of the control group of this instance.
@@ -128,9 +133,27 @@ impl Config {
         let user = user_remand().unwrap_or((FALLBACK_ID, FALLBACK_ID));
         let site = Site::read(arguments.config.as_deref(), usual)?;
         let bounds = site.scheduler.bounds(ids_cells)?;
+        let access = Access::of_host(&site.access)?;
+        let socket_for = match &site.socket_group {
+            Some(group) => (0o660, group.group_of_host()?),
+            None => (if access.is_empty() { 0o600 } else { 0o666 }, 0),
+        };
         let node_id = arguments.node_id.clone().or_else(|| site.node_id.clone());
         let node_id = node_id.unwrap_or_else(|| DEFAULT_NODE.into());
-        Ok(Self { socket, group, ids_first, ids_cells, programs, user, arguments, node_id, site, bounds })
+        Ok(Self {
+            socket,
+            group,
+            ids_first,
+            ids_cells,
+            programs,
+            user,
+            arguments,
+            node_id,
+            site,
+            bounds,
+            access,
+            socket_for,
+        })
     }
 
     /// A folder of the lasting state.

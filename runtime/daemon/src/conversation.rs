@@ -21,9 +21,10 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout};
 
+use crate::access::Granted;
 use crate::authority::{self, By, Credential};
 use crate::node::Node;
-use crate::{commands, limits};
+use crate::{commands, limits, registry};
 
 /// Who is on the other side, as the kernel says (`SO_PEERCRED`).
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +33,8 @@ pub struct Peer {
     pub pid: i32,
     /// User.
     pub uid: u32,
+    /// The user's own group.
+    pub gid: u32,
 }
 
 /// The way back to a client, for one request.
@@ -120,7 +123,7 @@ enum Arrival {
 /// Serves a connection to its end.
 pub async fn converse(node: Node, socket: UnixStream) {
     let peer = match socket.peer_cred() {
-        Ok(found) => Peer { pid: found.pid().unwrap_or(0), uid: found.uid() },
+        Ok(found) => Peer { pid: found.pid().unwrap_or(0), uid: found.uid(), gid: found.gid() },
         Err(error) => {
             tracing::warn!(%error, "a peer without credentials");
             return;
@@ -129,6 +132,7 @@ pub async fn converse(node: Node, socket: UnixStream) {
     let (reader, writer) = socket.into_split();
     let (frames, outgoing) = mpsc::channel(limits::FRAMES_WAITING);
     let writing = tokio::spawn(write(writer, outgoing));
+    let Some(granted) = node.config.access.granted(peer) else { return turn_away(peer, reader, frames, writing).await };
     let (requests, mut incoming) = mpsc::channel(1);
     let (stream_in, stream) = mpsc::channel(limits::FRAMES_WAITING);
     let gone = Arc::new(Notify::new());
@@ -136,7 +140,8 @@ pub async fn converse(node: Node, socket: UnixStream) {
     let mut talk = Talk {
         node,
         peer,
-        session: Session::new(role_of(peer)),
+        session: Session::new(granted.role),
+        granted,
         base: 0,
         frames,
         gone,
@@ -177,15 +182,34 @@ async fn discard(stream: &mut Option<mpsc::Receiver<Frame>>) {
     }
 }
 
-/// Root administers. Everybody else who can open the socket may look.
-fn role_of(peer: Peer) -> Role {
-    if peer.uid == 0 { Role::Admin } else { Role::Viewer }
+/// Tells a peer that nobody named why it is not heard, and lets it go a moment later: a socket that is closed on somebody
+/// who still writes loses the message.
+async fn turn_away(
+    peer: Peer,
+    mut reader: OwnedReadHalf,
+    frames: mpsc::Sender<Frame>,
+    writing: tokio::task::JoinHandle<()>,
+) {
+    tracing::warn!(uid = peer.uid, pid = peer.pid, "a peer that the configuration does not name was turned away");
+    let refusal = Refusal::new(Code::RoleNotGranted, format!("user {} has no role on this node", peer.uid));
+    let reply = Reply { frames, header: blank_header(None, refusal.trace_id) };
+    reply.refuse(refusal).await;
+    let mut unheard = [0; 256];
+    let gone = async { while matches!(reader.read(&mut unheard).await, Ok(1..)) {} };
+    if timeout(limits::TURN_AWAY_WAIT, gone).await.is_err() {
+        tracing::debug!("who was turned away does not go");
+    }
+    drop(reply);
+    if let Err(error) = writing.await {
+        tracing::error!(%error, "a refusal was not written");
+    }
 }
 
 struct Talk {
     node: Node,
     peer: Peer,
     session: Session,
+    granted: Granted,
     /// What the session had counted when the lease began: requests count from 1 within a lease.
     base: u64,
     frames: mpsc::Sender<Frame>,
@@ -275,6 +299,9 @@ impl Talk {
     async fn credential(&self, header: &Header, payload: &Value) -> Result<Credential, Refusal> {
         let tenant = header.tenant.clone();
         let tenant = tenant.ok_or_else(|| Refusal::new(Code::AttachRequired, "attach names a tenant"))?;
+        if !self.granted.allows(&tenant) {
+            return Err(registry::unknown(&tenant));
+        }
         let Attach { token, user } = commands::read(payload)?;
         let own = if self.peer.uid == 0 { "root".to_owned() } else { format!("uid-{}", self.peer.uid) };
         let own: UserId = own.parse().map_err(authority::internal)?;
@@ -283,7 +310,7 @@ impl Talk {
             return Err(Refusal::new(Code::TokenUserMismatch, format!("the peer is {own}, not {user}")));
         }
         let token = token.filter(|text| !text.is_empty()).map(|text| authority::unspell(&text)).transpose()?;
-        let who = Credential { tenant, user, role: role_of(self.peer), token, peer: self.peer };
+        let who = Credential { tenant, user, role: self.granted.role, token, peer: self.peer };
         if who.token.is_some() {
             drop(self.node.registries.validate(&who, &self.node.ledger)?);
         }
@@ -336,7 +363,7 @@ impl Talk {
         serde_json::json!({
             "protocol_version": PROTOCOL_VERSION,
             "node_id": self.node.config.node_id,
-            "role": role_of(self.peer),
+            "role": self.granted.role,
             "version": env!("CARGO_PKG_VERSION"),
         })
     }

@@ -4,6 +4,7 @@
 //! jobs send. Every bound is in [`limits`].
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod admission;
 mod attend;
 pub mod authority;

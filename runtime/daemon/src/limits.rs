@@ -23,6 +23,8 @@ pub const CLEAR_PAUSE: Duration = Duration::from_millis(10);
 pub const CONNECTIONS_MAX: usize = 1024;
 /// How long a client may take for its handshake.
 pub const HANDSHAKE_WAIT: Duration = Duration::from_secs(5);
+/// How long a peer that has no role may take to hear so.
+pub const TURN_AWAY_WAIT: Duration = Duration::from_secs(1);
 /// How long a client may take to send the rest of a frame that it has begun.
 pub const FRAME_WAIT: Duration = Duration::from_secs(30);
 /// How long a client may take to accept a frame.

@@ -8,6 +8,7 @@ use remand_engine::strategy::{Fair, Strategy, Strict};
 use remand_policy::Source;
 use serde::Deserialize;
 
+use crate::access::{AccessPart, Id};
 use crate::admission::Bounds;
 
 /// Where the file of the usual instance is.
@@ -52,8 +53,12 @@ pub enum SiteError {
 pub struct Site {
     /// The node's name.
     pub node_id: Option<String>,
+    /// The group that may open the socket; everybody, whom the daemon then tells apart, where others than root are named.
+    pub socket_group: Option<Id>,
     /// The scheduler.
     pub scheduler: SchedulerPart,
+    /// Who may do what.
+    pub access: Vec<AccessPart>,
 }
 
 /// What the file says of the scheduler.
