@@ -219,7 +219,7 @@ impl Ledger {
     /// [`ChainError`], naming the first bad event; those before it were shown.
     pub fn replay(&self, tenant: &TenantId, mut visit: impl FnMut(Event)) -> Result<Replayed, ChainError> {
         match self.head(tenant) {
-            Some(head) => walk(self.reader(), &head, &mut visit),
+            Some(head) => walk(self.reader().as_ref(), &head, &mut visit),
             None => Ok(Replayed { size: 0, root: empty_root() }),
         }
     }

@@ -93,14 +93,20 @@ fn runs_full(dir: &Path, segments: bool) {
     acks.extend(more);
     assert!(refusal.is_final(), "{refusal}");
     let said = told(&refusal);
-    assert!(said.contains("repair the disk") && (said.contains("full") || said.contains("No space")), "{said}");
+    assert!(said.contains("free space on its disk") && said.contains("store/"), "{said}");
+    let still = ledger.reopen().map(|found| found.is_some()).expect_err("the disk is full still");
+    assert!(told(&still).contains("free space on its disk"), "{}", told(&still));
+    assert!(append(&ledger, 1).is_err_and(|again| again.is_final()));
     std::fs::remove_file(&ballast).unwrap();
     assert!(append(&ledger, 1).is_err_and(|again| again.is_final()), "space alone must not make it go on");
-    assert!(ledger.close().is_err());
+    assert!(ledger.reopen().unwrap().is_some());
+    holds(&ledger, &acks);
+    acks.push(append(&ledger, 2).unwrap());
+    ledger.close().unwrap();
     drop(ledger);
     let ledger = open(&store, segments, options()).unwrap();
     holds(&ledger, &acks);
-    holds(&ledger, &[append(&ledger, 2).unwrap()]);
+    holds(&ledger, &[append(&ledger, 3).unwrap()]);
 }
 
 #[test]
@@ -129,7 +135,7 @@ fn is_read_only(dir: &Path, segments: bool) {
     remount(dir, "ro");
     let refusal = open(&store, segments, options()).err().expect("a ledger that cannot write must not open");
     let said = told(&refusal);
-    assert!(said.contains("check the disk") && said.to_lowercase().contains("read-only"), "{said}");
+    assert!(said.contains("make it writable") && said.to_lowercase().contains("read-only"), "{said}");
     remount(dir, "rw");
     let ledger = open(&store, segments, options()).unwrap();
     holds(&ledger, &acks);
@@ -156,7 +162,7 @@ fn a_ledger_that_finds_no_room_to_begin_opens_when_there_is_space() {
             fill(&ballast);
             let opened = open(&store, segments, options()).map_err(|error| told(&error));
             let refusal = opened.and_then(|ledger| append(&ledger, 0).map_err(|error| told(&error))).unwrap_err();
-            assert!(refusal.contains("the disk"), "{refusal}");
+            assert!(refusal.contains("its disk") && refusal.contains("store-"), "{refusal}");
             std::fs::remove_file(&ballast).unwrap();
             let ledger = open(&store, segments, options()).unwrap();
             holds(&ledger, &[append(&ledger, 0).unwrap()]);

@@ -29,7 +29,7 @@ fn nothing_acknowledged_is_lost_by_sigkill_at_random_moments() {
             told.clear();
         }
         let segments = round / ROUNDS_PER_STORE % 4 == 3;
-        let run = Run { dir: store.path(), segments, threads: 8, rounds: 100_000 };
+        let run = Run { dir: store.path(), segments, threads: 8, rounds: 100_000, reopenings: 0 };
         let enough = random.below(250) as usize;
         let mut child = run.command(&[]).spawn().unwrap();
         let mut lines = child::lines(&mut child);

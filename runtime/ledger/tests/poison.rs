@@ -4,6 +4,7 @@ mod store_kit;
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::channel;
 
 use remand_ledger::store::sqlite::SqliteStore;
@@ -73,8 +74,18 @@ impl AuditStore for Failing {
 }
 
 fn failing(backend: &Backend, takes_effect: bool) -> Ledger {
-    let store = SqliteStore::open(backend.dir()).unwrap();
-    Ledger::open_store(Box::new(Failing { store, commits_left: 2, takes_effect }), options()).unwrap()
+    failing_again(backend, takes_effect, 1)
+}
+
+/// A ledger whose first openings give such a backend, and later ones a sound one.
+fn failing_again(backend: &Backend, takes_effect: bool, openings: u32) -> Ledger {
+    let (dir, left) = (backend.dir().to_owned(), AtomicU32::new(openings));
+    let open = move || -> Result<Box<dyn AuditStore>, StoreError> {
+        let store = SqliteStore::open(&dir)?;
+        let fails = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
+        if fails { Ok(Box::new(Failing { store, commits_left: 2, takes_effect })) } else { Ok(Box::new(store)) }
+    };
+    Ledger::open_with(Box::new(open), options()).unwrap()
 }
 
 fn one(n: u32) -> Transaction {
@@ -109,13 +120,86 @@ fn after_a_failed_commit_everything_is_refused_until_the_ledger_is_reopened() {
 }
 
 #[test]
+fn a_poisoned_ledger_is_reopened_with_everything_acknowledged_and_goes_on() {
+    for takes_effect in [false, true] {
+        let backend = Backend::sqlite();
+        let ledger = failing(&backend, takes_effect);
+        assert!(ledger.reopen().unwrap().is_none(), "a sound ledger has nothing to reopen");
+        let acks: Vec<_> = (0..2).map(|n| ledger.append(one(n)).unwrap()).collect();
+        assert!(is_poisoned(&ledger.append(Transaction::new(tenant("a")).event(started(1)))));
+        let before = ledger.tree(&tenant("a")).unwrap();
+        let found = ledger.reopen().unwrap().expect("it was poisoned");
+        assert!(found.cause.to_string().contains("could not sync the disk"), "{}", found.cause);
+        assert_eq!(found.unacknowledged, u64::from(takes_effect));
+        assert_eq!(ledger.open_executions().unwrap().len(), usize::from(takes_effect));
+        assert!(ledger.poisoned().is_none() && ledger.append(one(3)).is_ok());
+        let size = ledger.verify_chain(&tenant("a")).unwrap().size;
+        assert_eq!(size, 3 + u64::from(takes_effect));
+        let entries = ledger.tree(&tenant("a")).unwrap().entries(0, size).unwrap();
+        for receipt in acks.iter().flat_map(|ack| &ack.events) {
+            assert_eq!(remand_ledger::merkle::leaf_hash(&entries[receipt.event_id as usize]), receipt.leaf);
+        }
+        assert_eq!(before.entries(0, 9).unwrap(), entries[..2], "a reader from before sees what it saw");
+        ledger.close().unwrap();
+    }
+}
+
+#[test]
+fn a_reopening_that_fails_leaves_everything_refused_and_says_why_now() {
+    let backend = Backend::sqlite();
+    let ledger = failing(&backend, false);
+    while ledger.append(one(0)).is_ok() {}
+    let moved = backend.dir().join("elsewhere");
+    std::fs::rename(backend.dir().join("ledger.db"), &moved).unwrap();
+    std::fs::create_dir(backend.dir().join("ledger.db")).unwrap();
+    let why = ledger.reopen().unwrap_err().to_string();
+    assert!(why.contains("could not open") && why.contains("ledger.db"), "{why}");
+    assert!(is_poisoned(&ledger.append(one(1))));
+    assert_eq!(ledger.poisoned().unwrap().to_string(), why);
+    std::fs::remove_dir(backend.dir().join("ledger.db")).unwrap();
+    std::fs::rename(&moved, backend.dir().join("ledger.db")).unwrap();
+    assert!(ledger.reopen().unwrap().is_some() && ledger.append(one(1)).is_ok());
+}
+
+#[test]
+fn a_store_that_lost_acknowledged_events_is_not_reopened() {
+    let backend = Backend::sqlite();
+    let early = tempfile::tempdir().unwrap();
+    let ledger = failing(&backend, false);
+    assert!(ledger.append(one(0)).is_ok());
+    let copy = |from: &std::path::Path, to: &std::path::Path| {
+        for name in ["ledger.db", "ledger.db-wal"] {
+            std::fs::copy(from.join(name), to.join(name)).unwrap();
+        }
+    };
+    copy(backend.dir(), early.path());
+    while ledger.append(one(1)).is_ok() {}
+    copy(early.path(), backend.dir());
+    let why = ledger.reopen().unwrap_err();
+    assert!(why.is_damage(), "{why}");
+    assert!(why.to_string().contains("does not extend the 2 that were acknowledged"), "{why}");
+    let refused = ledger.append(one(2)).unwrap_err().to_string();
+    assert!(refused.contains("an operator must look at it"), "{refused}");
+}
+
+#[test]
+fn a_closed_ledger_is_not_reopened() {
+    let backend = Backend::sqlite();
+    let ledger = failing(&backend, false);
+    while ledger.append(one(0)).is_ok() {}
+    assert!(ledger.close().is_err());
+    assert!(ledger.reopen().unwrap().is_none());
+    assert!(ledger.append(one(1)).is_err());
+}
+
+#[test]
 fn the_error_says_whose_move_it_is_and_why() {
     let backend = Backend::sqlite();
     let ledger = failing(&backend, false);
     let error = (0..3).find_map(|n| ledger.append(one(n)).err()).unwrap();
-    assert!(error.to_string().contains("repair the disk and restart"), "{error}");
+    assert!(error.to_string().contains("once the cause is gone the next request has it reopened"), "{error}");
     let source = std::error::Error::source(&error).unwrap();
-    assert!(source.to_string().contains("could not sync the disk"), "{source}");
+    assert!(source.to_string().contains("could not sync the disk; check its disk"), "{source}");
 }
 
 #[test]

@@ -105,9 +105,7 @@ pub enum AppendError {
     #[error("an event of the transaction cannot be recorded")]
     Event(#[source] Arc<EventError>),
     /// An earlier write failed: what is on disk is unknown, so nothing more is recorded and nothing may run.
-    #[error(
-        "the ledger stopped after a failed write and records nothing more; repair the disk and restart the runtime"
-    )]
+    #[error("the ledger records nothing since a write failed; {}", whose_move(.0))]
     Poisoned(#[source] Arc<StoreError>),
     /// The queue is full.
     #[error("the ledger's queue is full; try again when earlier requests are done")]
@@ -115,6 +113,15 @@ pub enum AppendError {
     /// The ledger is closed, or its writer died.
     #[error("the ledger is closed; reopen it")]
     Closed,
+}
+
+/// Who has to do what before a poisoned ledger goes on.
+fn whose_move(cause: &StoreError) -> &'static str {
+    if cause.is_damage() {
+        "it was reopened and is not what was written: an operator must look at it"
+    } else {
+        "once the cause is gone the next request has it reopened and verified, and nothing else is to be done"
+    }
 }
 
 impl AppendError {

@@ -1,10 +1,12 @@
 //! The handle that rooms hold: appends through the one writer, reads what is durable.
+//!
+//! Between an opening of the store and the next one lies a [`Life`]; a failed write ends it for appenders, see [`super::reopen`].
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -79,23 +81,36 @@ pub struct OpenExecution {
     pub started_event_id: u64,
 }
 
+/// Opens a backend's store: once at the start, and anew after a failed write.
+pub type OpenStore = Box<dyn Fn() -> Result<Box<dyn AuditStore>, StoreError> + Send + Sync>;
+
 /// One node's logs and the state that changes with them. Clones share it; the last one's drop ends the writer.
 #[derive(Clone)]
 pub struct Ledger {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
-struct Inner {
-    shared: Arc<Shared>,
-    desk: Arc<Desk>,
+pub(super) struct Inner {
+    life: RwLock<Arc<Life>>,
+    pub(super) open_store: OpenStore,
+    pub(super) options: Options,
+    /// Held while the store is opened anew, and by an orderly end.
+    pub(super) reopening: Mutex<()>,
+    pub(super) closed: AtomicBool,
+}
+
+/// The ledger between two openings of its store.
+pub(super) struct Life {
+    pub(super) shared: Arc<Shared>,
+    pub(super) desk: Arc<Desk>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
 pub(super) struct Shared {
     pub queue: Queue<Job>,
     views: RwLock<HashMap<TenantId, Arc<View>>>,
-    poison: OnceLock<Arc<StoreError>>,
-    reader: Arc<dyn AuditReader>,
+    poison: RwLock<Option<Arc<StoreError>>>,
+    pub reader: Arc<dyn AuditReader>,
     tiles: Arc<TileCache>,
     commits: AtomicU64,
     events: AtomicU64,
@@ -125,11 +140,36 @@ impl Shared {
 
     /// Refuses everything from now on; the first cause stays.
     pub(super) fn poison(&self, error: StoreError) -> Arc<StoreError> {
-        self.poison.get_or_init(|| Arc::new(error)).clone()
+        let mut poison = self.poison.write().expect("no thread panics while it holds the cause");
+        poison.get_or_insert_with(|| Arc::new(error)).clone()
+    }
+
+    /// Says from now on that this is why everything is refused.
+    pub(super) fn poison_anew(&self, error: StoreError) -> Arc<StoreError> {
+        let error = Arc::new(error);
+        *self.poison.write().expect("no thread panics while it holds the cause") = Some(error.clone());
+        error
+    }
+
+    pub(super) fn poisoned(&self) -> Option<Arc<StoreError>> {
+        self.poison.read().expect("no thread panics while it holds the cause").clone()
     }
 
     pub(super) fn refusal(&self) -> AppendError {
-        self.poison.get().map_or(AppendError::Closed, |cause| AppendError::Poisoned(cause.clone()))
+        self.poisoned().map_or(AppendError::Closed, AppendError::Poisoned)
+    }
+
+    pub(super) fn heads(&self) -> Vec<Head> {
+        let views = self.views.read().expect("no thread panics while it holds the views");
+        views.values().map(|view| view.head.clone()).collect()
+    }
+
+    fn view(&self, tenant: &TenantId) -> Option<Arc<View>> {
+        self.views.read().expect("no thread panics while it holds the views").get(tenant).cloned()
+    }
+
+    pub(super) fn tree(&self, tenant: &TenantId) -> Option<LogTree> {
+        Some(LogTree::new(self.reader.clone(), self.view(tenant)?, self.tiles.clone()))
     }
 }
 
@@ -141,32 +181,22 @@ impl Ledger {
     /// # Errors
     /// [`OpenError`]: the store cannot be read, is in use, or holds what was never written; it names the first bad event.
     pub fn open(dir: &Path, options: Options) -> Result<Self, OpenError> {
-        Self::open_store(Box::new(SqliteStore::open(dir)?), options)
+        let dir = dir.to_owned();
+        Self::open_with(Box::new(move || Ok(Box::new(SqliteStore::open(&dir)?))), options)
     }
 
     /// Opens a ledger over another backend.
     ///
     /// # Errors
     /// As [`Ledger::open`].
-    pub fn open_store(store: Box<dyn AuditStore>, options: Options) -> Result<Self, OpenError> {
-        let reader = store.reader();
-        let chains = recovery::rebuild_all(reader.as_ref())?;
-        let bounds = Bounds {
-            queued_max: options.queued_max,
-            queued_per_tenant_max: options.queued_per_tenant_max,
-            batch_max: options.batch_max,
-            gather: options.gather,
-        };
-        let (views, poison) = (RwLock::default(), OnceLock::new());
-        let (tiles, commits, events) = Default::default();
-        let shared = Arc::new(Shared { queue: Queue::new(bounds), views, poison, reader, tiles, commits, events });
-        shared.publish(chains.values().map(Chain::view));
-        let writer = Writer::new(store, chains, options.clock, shared.clone());
-        let desk = Arc::new(Desk::new(Some(writer)));
-        let (at, with) = (desk.clone(), shared.clone());
-        let thread = std::thread::Builder::new().name("ledger-writer".into()).spawn(move || writer::work(&at, &with));
-        let thread = thread.map_err(StoreError::io("start the writer of", "the ledger"))?;
-        Ok(Self { inner: Arc::new(Inner { shared, desk, writer: Mutex::new(Some(thread)) }) })
+    pub fn open_with(open_store: OpenStore, options: Options) -> Result<Self, OpenError> {
+        let life = RwLock::new(Arc::new(Life::begin(open_store()?, &options)?));
+        let (reopening, closed) = Default::default();
+        Ok(Self { inner: Arc::new(Inner { life, open_store, options, reopening, closed }) })
+    }
+
+    pub(super) fn life(&self) -> Arc<Life> {
+        self.inner.life.read().expect("no thread panics while it holds the life").clone()
     }
 
     /// Makes a transaction durable and waits until it is. Blocks: from asynchronous code use [`Ledger::submit`].
@@ -179,7 +209,8 @@ impl Ledger {
     pub fn append(&self, transaction: Transaction) -> Result<Ack, AppendError> {
         let (send, receive) = sync_channel(1);
         let done = move |outcome| drop(send.send(outcome));
-        self.offer(transaction, Box::new(done), |queue, tenant, job| match self.inner.desk.try_lock() {
+        let life = self.life();
+        life.offer(transaction, Box::new(done), |queue, tenant, job| match life.desk.try_lock() {
             Ok(mut desk) if queue.is_quiet() => {
                 Writer::serve_at(&mut desk, vec![job]);
                 Ok(())
@@ -189,60 +220,38 @@ impl Ledger {
                 queue.push(tenant, job)
             }
         });
-        receive.recv().unwrap_or_else(|_| Err(self.inner.shared.refusal()))
+        receive.recv().unwrap_or_else(|_| Err(life.shared.refusal()))
     }
 
     /// Hands a transaction to the writer; `done` hears the outcome once it is durable or refused. Waits only where the
     /// queue is full.
     pub fn submit(&self, transaction: Transaction, done: Completion) {
-        self.offer(transaction, done, Queue::push);
+        self.life().offer(transaction, done, Queue::push);
     }
 
     /// As [`Ledger::submit`], but where the queue is full `done` hears [`AppendError::Busy`] at once.
     pub fn try_submit(&self, transaction: Transaction, done: Completion) {
-        self.offer(transaction, done, Queue::try_push);
-    }
-
-    fn offer(
-        &self,
-        transaction: Transaction,
-        done: Completion,
-        push: impl FnOnce(&Queue<Job>, &TenantId, Job) -> Result<(), Declined<Job>>,
-    ) {
-        let shared = &self.inner.shared;
-        if shared.poison.get().is_some() {
-            return done(Err(shared.refusal()));
-        }
-        let job = match Job::new(transaction, done) {
-            Ok(job) => job,
-            Err((error, done)) => return done(Err(error)),
-        };
-        let tenant = job.tenant.clone();
-        match push(&shared.queue, &tenant, job) {
-            Ok(()) => {}
-            Err(Declined::Full(job)) => (job.done)(Err(AppendError::Busy)),
-            Err(Declined::Closed(job)) => (job.done)(Err(shared.refusal())),
-        }
+        self.life().offer(transaction, done, Queue::try_push);
     }
 
     /// What the writer has done since the ledger was opened.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let shared = &self.inner.shared;
+        let life = self.life();
+        let shared = &life.shared;
         Stats { commits: shared.commits.load(Ordering::Relaxed), events: shared.events.load(Ordering::Relaxed) }
     }
 
     /// Why everything is refused, where it is.
     #[must_use]
     pub fn poisoned(&self) -> Option<Arc<StoreError>> {
-        self.inner.shared.poison.get().cloned()
+        self.life().shared.poisoned()
     }
 
     /// Every tenant's log as of its last durable commit, by name.
     #[must_use]
     pub fn heads(&self) -> Vec<Head> {
-        let views = self.inner.shared.views.read().expect("no thread panics while it holds the views");
-        let mut heads: Vec<_> = views.values().map(|view| view.head.clone()).collect();
+        let mut heads = self.life().shared.heads();
         heads.sort_by(|a, b| a.tenant.cmp(&b.tenant));
         heads
     }
@@ -256,16 +265,15 @@ impl Ledger {
     /// The nodes, tiles and entries of a tenant's log as of its last durable commit.
     #[must_use]
     pub fn tree(&self, tenant: &TenantId) -> Option<LogTree> {
-        let shared = &self.inner.shared;
-        Some(LogTree::new(shared.reader.clone(), self.view(tenant)?, shared.tiles.clone()))
+        self.life().shared.tree(tenant)
     }
 
     pub(crate) fn view(&self, tenant: &TenantId) -> Option<Arc<View>> {
-        self.inner.shared.views.read().expect("no thread panics while it holds the views").get(tenant).cloned()
+        self.life().shared.view(tenant)
     }
 
-    pub(crate) fn reader(&self) -> &dyn AuditReader {
-        self.inner.shared.reader.as_ref()
+    pub(crate) fn reader(&self) -> Arc<dyn AuditReader> {
+        self.life().shared.reader.clone()
     }
 
     /// A durable state value.
@@ -292,7 +300,8 @@ impl Ledger {
         self.state(tenant, key)?.map_or(Ok(0), |value| number(&value))
     }
 
-    /// Executions that have started and not ended: at boot, those that the last runtime left behind, to be closed as lost.
+    /// Executions that have started and not ended: at boot and after a reopening those that nobody attends any
+    /// more are to be closed as lost.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -315,13 +324,68 @@ impl Ledger {
     /// # Errors
     /// The cause where the ledger is poisoned.
     pub fn close(&self) -> Result<(), Arc<StoreError>> {
-        self.inner.stop();
+        let alone = self.inner.reopening.lock().expect("no thread panics while it opens a store");
+        self.inner.closed.store(true, Ordering::Relaxed);
+        self.life().stop();
+        drop(alone);
         self.poisoned().map_or(Ok(()), Err)
     }
 }
 
 impl Inner {
-    fn stop(&self) {
+    /// Puts another life in the place of the one that a failed write has ended.
+    pub(super) fn begin_anew(&self, life: Life) {
+        *self.life.write().expect("no thread panics while it holds the life") = Arc::new(life);
+    }
+}
+
+impl Life {
+    /// Computes every chain of a store anew, and starts a writer for it.
+    pub(super) fn begin(store: Box<dyn AuditStore>, options: &Options) -> Result<Self, OpenError> {
+        let reader = store.reader();
+        let chains = recovery::rebuild_all(reader.as_ref())?;
+        let bounds = Bounds {
+            queued_max: options.queued_max,
+            queued_per_tenant_max: options.queued_per_tenant_max,
+            batch_max: options.batch_max,
+            gather: options.gather,
+        };
+        let (views, poison) = Default::default();
+        let (tiles, commits, events) = Default::default();
+        let shared = Arc::new(Shared { queue: Queue::new(bounds), views, poison, reader, tiles, commits, events });
+        shared.publish(chains.values().map(Chain::view));
+        let writer = Writer::new(store, chains, options.clock.clone(), shared.clone());
+        let desk = Arc::new(Desk::new(Some(writer)));
+        let (at, with) = (desk.clone(), shared.clone());
+        let thread = std::thread::Builder::new().name("ledger-writer".into()).spawn(move || writer::work(&at, &with));
+        let thread = thread.map_err(StoreError::io("start the writer of", "the ledger"))?;
+        Ok(Self { shared, desk, writer: Mutex::new(Some(thread)) })
+    }
+
+    fn offer(
+        &self,
+        transaction: Transaction,
+        done: Completion,
+        push: impl FnOnce(&Queue<Job>, &TenantId, Job) -> Result<(), Declined<Job>>,
+    ) {
+        let shared = &self.shared;
+        if shared.poisoned().is_some() {
+            return done(Err(shared.refusal()));
+        }
+        let job = match Job::new(transaction, done) {
+            Ok(job) => job,
+            Err((error, done)) => return done(Err(error)),
+        };
+        let tenant = job.tenant.clone();
+        match push(&shared.queue, &tenant, job) {
+            Ok(()) => {}
+            Err(Declined::Full(job)) => (job.done)(Err(AppendError::Busy)),
+            Err(Declined::Closed(job)) => (job.done)(Err(shared.refusal())),
+        }
+    }
+
+    /// Takes no more work, and waits until the writer has ended.
+    pub(super) fn stop(&self) {
         self.shared.queue.close();
         let thread = self.writer.lock().expect("no thread panics while it holds the handle").take();
         if let Some(Err(panic)) = thread.map(JoinHandle::join) {
@@ -330,7 +394,7 @@ impl Inner {
     }
 }
 
-impl Drop for Inner {
+impl Drop for Life {
     fn drop(&mut self) {
         self.shared.queue.close();
         let thread = self.writer.get_mut().ok().and_then(Option::take);

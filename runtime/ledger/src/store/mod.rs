@@ -2,11 +2,13 @@
 //!
 //! A backend ([`AuditStore`]) keeps rows and makes a batch of them durable at once; it knows nothing of trees, places or
 //! conditions. The [`Ledger`] above it owns the only writer: it gives places, hashes, decides conditions, commits groups and
-//! acknowledges only what is durable. After a failed write nothing is tried again: the ledger is poisoned until it is reopened.
+//! acknowledges only what is durable. After a failed write nothing is tried again: the ledger is poisoned until it is reopened,
+//! and that verifies it first.
 
 mod ack;
 mod ledger;
 mod queue;
+mod reopen;
 pub mod segments;
 pub mod sqlite;
 mod tile_rows;
@@ -23,7 +25,8 @@ use std::sync::Arc;
 use remand_model::{Digest, Event, EventType, Subject, TenantId};
 
 pub use ack::{Ack, AppendError, Receipt, Started};
-pub use ledger::{Clock, Completion, Ledger, OpenError, OpenExecution, Options, Stats, SystemClock};
+pub use ledger::{Clock, Completion, Ledger, OpenError, OpenExecution, OpenStore, Options, Stats, SystemClock};
+pub use reopen::Reopened;
 pub(crate) use sqlite::sync_folder;
 pub use tile_rows::Tile;
 pub use transaction::{Condition, KeyError, Refusal, StateKey, StateOp, StateQuota, Transaction};
@@ -121,16 +124,18 @@ impl Filter {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The database refused.
-    #[error("the ledger's database could not {what}; check the disk, then reopen the ledger")]
+    #[error("the database {path} could not {what}; {}", self.remedy())]
     Database {
         /// What it was asked to do.
         what: &'static str,
+        /// Which file.
+        path: PathBuf,
         /// What it said.
         #[source]
         source: rusqlite::Error,
     },
     /// The operating system refused.
-    #[error("could not {what} {path}; check the disk, then reopen the ledger")]
+    #[error("could not {what} {path}; {}", self.remedy())]
     Io {
         /// What was tried.
         what: &'static str,
@@ -141,22 +146,55 @@ pub enum StoreError {
         source: io::Error,
     },
     /// The store holds what it never wrote.
-    #[error("the ledger's store is damaged: {what}; keep the disk as it is and compare with an export or a backup")]
+    #[error("the ledger's store is damaged: {what}; {}", self.remedy())]
     Damaged {
         /// What is wrong, and where.
         what: String,
     },
-    /// Another process has the store open.
-    #[error("{path} is in use by another process; stop it first")]
+    /// Another process has the store open, or somebody reads it for long while it is opened.
+    #[error("{path} is in use; {}", self.remedy())]
     InUse {
-        /// The lock file.
+        /// The lock file, or the database.
         path: PathBuf,
     },
 }
 
 impl StoreError {
-    pub(crate) fn database(what: &'static str) -> impl FnOnce(rusqlite::Error) -> Self {
-        move |source| Self::Database { what, source }
+    /// What is to be done about it.
+    #[must_use]
+    pub fn remedy(&self) -> &'static str {
+        use rusqlite::ErrorCode;
+        let kind = match self {
+            Self::Io { source, .. } => source.kind(),
+            Self::Database { source, .. } => match source.sqlite_error_code() {
+                Some(ErrorCode::DiskFull) => io::ErrorKind::StorageFull,
+                Some(ErrorCode::ReadOnly) => io::ErrorKind::ReadOnlyFilesystem,
+                Some(ErrorCode::PermissionDenied) => io::ErrorKind::PermissionDenied,
+                _ => io::ErrorKind::Other,
+            },
+            Self::Damaged { .. } => return "keep the disk as it is and compare with an export or a backup",
+            Self::InUse { .. } => return "stop the other process first",
+        };
+        match kind {
+            io::ErrorKind::StorageFull => "free space on its disk",
+            io::ErrorKind::QuotaExceeded => "give its owner more space",
+            io::ErrorKind::ReadOnlyFilesystem => "check its disk and make it writable",
+            io::ErrorKind::PermissionDenied => "give it back to the user that the runtime serves as",
+            _ => "check its disk",
+        }
+    }
+
+    /// Whether nothing but a person with a backup can help.
+    #[must_use]
+    pub const fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged { .. })
+    }
+
+    pub(crate) fn database<'a>(
+        connection: &'a rusqlite::Connection,
+        what: &'static str,
+    ) -> impl FnOnce(rusqlite::Error) -> Self + 'a {
+        move |source| Self::Database { what, path: connection.path().unwrap_or_default().into(), source }
     }
 
     pub(crate) fn io(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
@@ -237,6 +275,9 @@ pub type Visit<'a> = dyn FnMut(u64, &[u8]) -> ControlFlow<()> + 'a;
 
 /// The reading side of a backend: committed rows only.
 pub trait AuditReader: Send + Sync {
+    /// Gives back what it keeps open between reads, so that an opening after this finds the files as they are.
+    fn rest(&self) {}
+
     /// Every tenant's head.
     ///
     /// # Errors

@@ -80,6 +80,11 @@ impl SegmentStore {
         Ok(self.current.as_mut().expect("there is a segment now"))
     }
 
+    fn last_path(&self) -> PathBuf {
+        let count = self.memory.read().expect("no thread panics while it holds the memory").files.len();
+        segment_path(&self.dir, count.saturating_sub(1))
+    }
+
     fn put(&mut self, record: &Record<'_>) {
         record.write(&mut self.batch);
     }
@@ -150,8 +155,9 @@ impl AuditStore for SegmentStore {
     fn commit(&mut self) -> Result<(), StoreError> {
         let framed = frame::frame(&self.batch)?;
         let (file, _) = self.current()?;
-        file.write_all(&framed).map_err(StoreError::io("append to", "the last segment"))?;
-        file.sync_data().map_err(StoreError::io("sync", "the last segment"))?;
+        let written = file.write_all(&framed).map_err(|error| ("append to", error));
+        let synced = written.and_then(|()| file.sync_data().map_err(|error| ("sync", error)));
+        synced.map_err(|(what, error)| StoreError::io(what, self.last_path())(error))?;
         self.lock.check_syncs_are_real()?;
         let (_, length) = self.current()?;
         let start = *length + frame::HEADER_BYTES as u64;

@@ -70,7 +70,7 @@ impl SqliteStore {
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         let lock = lock_folder(dir)?;
         let path = dir.join(DATABASE_FILE);
-        let mut connection = Connection::open(&path).map_err(StoreError::database("be opened"))?;
+        let mut connection = open_database(&path)?;
         configure_writer(&connection)?;
         prepare_schema(&connection)?;
         fold_in_log(&connection)?;
@@ -81,7 +81,7 @@ impl SqliteStore {
             seen.store(pages.unsigned_abs(), Ordering::Relaxed);
             Ok(())
         };
-        connection.wal_hook(Some(hook)).map_err(StoreError::database("watch its log"))?;
+        connection.wal_hook(Some(hook)).map_err(StoreError::database(&connection, "watch its log"))?;
         connection.set_prepared_statement_cache_capacity(32);
         let kinds = read_kinds(&connection)?;
         let reader = Arc::new(SqliteReader::new(path));
@@ -89,7 +89,7 @@ impl SqliteStore {
     }
 
     fn cached(&self, sql: &'static str) -> Result<CachedStatement<'_>, StoreError> {
-        self.connection.prepare_cached(sql).map_err(StoreError::database("prepare a statement"))
+        self.connection.prepare_cached(sql).map_err(StoreError::database(&self.connection, "prepare a statement"))
     }
 
     fn kind(&mut self, name: &str) -> Result<i64, StoreError> {
@@ -97,7 +97,7 @@ impl SqliteStore {
             return Ok(*no);
         }
         let done = self.cached("INSERT INTO kind(name) VALUES(?1)")?.insert([name]);
-        let no = done.map_err(StoreError::database("add a kind of event"))?;
+        let no = done.map_err(StoreError::database(&self.connection, "add a kind of event"))?;
         self.kinds.insert(name.to_owned(), no);
         Ok(no)
     }
@@ -110,12 +110,12 @@ impl SqliteStore {
             .cached("SELECT no FROM subject WHERE tenant=?1 AND name=?2")?
             .query_row(params![tenant, name], |row| row.get(0))
             .optional()
-            .map_err(StoreError::database("look up a subject"))?;
+            .map_err(StoreError::database(&self.connection, "look up a subject"))?;
         let no = match found {
             Some(no) => no,
             None => {
                 let done = self.cached("INSERT INTO subject(tenant,name) VALUES(?1,?2)")?.insert(params![tenant, name]);
-                done.map_err(StoreError::database("add a subject"))?
+                done.map_err(StoreError::database(&self.connection, "add a subject"))?
             }
         };
         self.subjects.put(tenant, name, no);
@@ -126,7 +126,7 @@ impl SqliteStore {
 impl AuditStore for SqliteStore {
     fn begin(&mut self) -> Result<(), StoreError> {
         let done = self.cached("BEGIN IMMEDIATE")?.execute([]);
-        done.map(drop).map_err(StoreError::database("begin a batch"))
+        done.map(drop).map_err(StoreError::database(&self.connection, "begin a batch"))
     }
 
     fn put_event(&mut self, row: &EventRow<'_>) -> Result<(), StoreError> {
@@ -140,14 +140,14 @@ impl AuditStore for SqliteStore {
             row.wall_clock_us as i64,
             row.entry
         ]);
-        done.map(drop).map_err(StoreError::database("add an event"))
+        done.map(drop).map_err(StoreError::database(&self.connection, "add an event"))
     }
 
     fn put_tile(&mut self, key: TileKey, hashes: &[Digest]) -> Result<(), StoreError> {
         let bytes: Vec<u8> = hashes.iter().flat_map(|hash| *hash.as_bytes()).collect();
         let done =
             self.cached("INSERT OR REPLACE INTO tile(id,bytes) VALUES(?1,?2)")?.execute(params![tile_row(key), bytes]);
-        done.map(drop).map_err(StoreError::database("add a tile"))
+        done.map(drop).map_err(StoreError::database(&self.connection, "add a tile"))
     }
 
     fn put_head(&mut self, head: &Head) -> Result<(), StoreError> {
@@ -164,14 +164,14 @@ impl AuditStore for SqliteStore {
                 head.timestamp as i64,
                 head.wall_clock_us as i64
             ]);
-        done.map(drop).map_err(StoreError::database("set a head"))
+        done.map(drop).map_err(StoreError::database(&self.connection, "set a head"))
     }
 
     fn state(&mut self, tenant: u32, key: &StateKey) -> Result<Option<Vec<u8>>, StoreError> {
         self.cached(reader::STATE)?
             .query_row(params![tenant, key.namespace(), key.key()], |row| row.get(0))
             .optional()
-            .map_err(StoreError::database("read a state value"))
+            .map_err(StoreError::database(&self.connection, "read a state value"))
     }
 
     fn put_state(&mut self, tenant: u32, key: &StateKey, value: Option<&[u8]>) -> Result<(), StoreError> {
@@ -184,12 +184,12 @@ impl AuditStore for SqliteStore {
                 .cached("DELETE FROM state WHERE tenant=?1 AND ns=?2 AND key=?3")?
                 .execute(params![tenant, namespace, name]),
         };
-        done.map(drop).map_err(StoreError::database("set a state value"))
+        done.map(drop).map_err(StoreError::database(&self.connection, "set a state value"))
     }
 
     fn commit(&mut self) -> Result<(), StoreError> {
         let done = self.cached("COMMIT")?.execute([]);
-        done.map(drop).map_err(StoreError::database("commit a batch"))?;
+        done.map(drop).map_err(StoreError::database(&self.connection, "commit a batch"))?;
         self.lock.check_syncs_are_real()
     }
 
@@ -203,7 +203,7 @@ impl AuditStore for SqliteStore {
     }
 
     fn close(self: Box<Self>) -> Result<(), StoreError> {
-        self.reader.forget_connections();
+        self.reader.rest();
         checkpoint(&self.connection, "PRAGMA wal_checkpoint(PASSIVE)")
     }
 
@@ -234,7 +234,10 @@ impl SubjectNumbers {
 }
 
 /// Keeps other processes out of a folder.
-pub(super) struct FolderLock(File);
+pub(super) struct FolderLock {
+    file: File,
+    dir: PathBuf,
+}
 
 impl FolderLock {
     /// Asked after every sync and before anything is acknowledged.
@@ -242,8 +245,8 @@ impl FolderLock {
     /// Where ext4 was forced read-only by hand (sysrq), open files still take writes, and fdatasync(2) answers with success
     /// and does nothing. A file system stays read-only once it is, so that a sync before a writable answer was a real one.
     pub(super) fn check_syncs_are_real(&self) -> Result<(), StoreError> {
-        let fail = |errno: rustix::io::Errno| StoreError::io("sync the folder of", "the ledger")(errno.into());
-        let flags = rustix::fs::fstatvfs(&self.0).map_err(fail)?.f_flag;
+        let fail = |errno: rustix::io::Errno| StoreError::io("sync", &self.dir)(errno.into());
+        let flags = rustix::fs::fstatvfs(&self.file).map_err(fail)?.f_flag;
         if flags.contains(rustix::fs::StatVfsMountFlags::RDONLY) { Err(fail(rustix::io::Errno::ROFS)) } else { Ok(()) }
     }
 }
@@ -251,7 +254,7 @@ impl FolderLock {
 impl Drop for FolderLock {
     fn drop(&mut self) {
         // A process that is being started by another thread holds a copy until its exec, so closing alone might not do.
-        self.0.unlock().unwrap_or_default();
+        self.file.unlock().unwrap_or_default();
     }
 }
 
@@ -261,7 +264,7 @@ pub(super) fn lock_folder(dir: &Path) -> Result<FolderLock, StoreError> {
     let lock = File::options().create(true).truncate(false).write(true).open(&path);
     let lock = lock.map_err(StoreError::io("open", &path))?;
     match lock.try_lock() {
-        Ok(()) => Ok(FolderLock(lock)),
+        Ok(()) => Ok(FolderLock { file: lock, dir: dir.to_owned() }),
         Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::InUse { path }),
         Err(std::fs::TryLockError::Error(source)) => Err(StoreError::Io { what: "lock", path, source }),
     }
@@ -272,8 +275,17 @@ pub(crate) fn sync_folder(dir: &Path) -> Result<(), StoreError> {
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(StoreError::io("sync", dir))
 }
 
+/// Opens the database. Where that fails the file is tried by ordinary means: SQLite does not hand on what the system said.
+fn open_database(path: &Path) -> Result<Connection, StoreError> {
+    let probe = |source| match File::options().create(true).truncate(false).read(true).write(true).open(path) {
+        Err(system) => StoreError::io("open", path)(system),
+        Ok(_) => StoreError::Database { what: "be opened", path: path.to_owned(), source },
+    };
+    Connection::open(path).map_err(probe)
+}
+
 fn configure_writer(connection: &Connection) -> Result<(), StoreError> {
-    let fail = || StoreError::database("be configured");
+    let fail = || StoreError::database(connection, "be configured");
     connection.pragma_update(None, "page_size", 4096).map_err(fail())?;
     let mode: String =
         connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0)).map_err(fail())?;
@@ -290,7 +302,7 @@ fn configure_writer(connection: &Connection) -> Result<(), StoreError> {
 }
 
 fn prepare_schema(connection: &Connection) -> Result<(), StoreError> {
-    let fail = || StoreError::database("read its format");
+    let fail = || StoreError::database(connection, "read its format");
     let id: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(fail())?;
     let format: i32 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(fail())?;
     match (id, format) {
@@ -299,7 +311,7 @@ fn prepare_schema(connection: &Connection) -> Result<(), StoreError> {
             let make = format!(
                 "BEGIN; {SCHEMA} PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={FORMAT}; COMMIT;"
             );
-            connection.execute_batch(&make).map_err(StoreError::database("make its tables"))
+            connection.execute_batch(&make).map_err(StoreError::database(connection, "make its tables"))
         }
         _ => Err(StoreError::damaged(format!(
             "{DATABASE_FILE} has format {id:#x}/{format}, not {APPLICATION_ID:#x}/{FORMAT}"
@@ -314,12 +326,13 @@ fn prepare_schema(connection: &Connection) -> Result<(), StoreError> {
 fn fold_in_log(connection: &Connection) -> Result<(), StoreError> {
     let busy: i64 = connection
         .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
-        .map_err(StoreError::database("copy its log into its file"))?;
-    if busy == 0 { Ok(()) } else { Err(StoreError::damaged("another program reads the database; stop it first")) }
+        .map_err(StoreError::database(connection, "copy its log into its file"))?;
+    let path = || connection.path().unwrap_or_default().into();
+    if busy == 0 { Ok(()) } else { Err(StoreError::InUse { path: path() }) }
 }
 
 fn checkpoint(connection: &Connection, pragma: &str) -> Result<(), StoreError> {
-    connection.query_row(pragma, [], |_| Ok(())).map_err(StoreError::database("copy its log into its file"))
+    connection.query_row(pragma, [], |_| Ok(())).map_err(StoreError::database(connection, "copy its log into its file"))
 }
 
 fn read_kinds(connection: &Connection) -> Result<HashMap<String, i64>, StoreError> {
@@ -327,7 +340,7 @@ fn read_kinds(connection: &Connection) -> Result<HashMap<String, i64>, StoreErro
         let mut statement = connection.prepare("SELECT name, no FROM kind")?;
         statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
     };
-    read().map_err(StoreError::database("read the kinds of events"))
+    read().map_err(StoreError::database(connection, "read the kinds of events"))
 }
 
 /// Where a database of this program lies.

@@ -263,7 +263,7 @@ fn decide_phase(state: &mut Overlay<'_>, event_id: u64, draft: &Draft) -> Decisi
         }
         (Phase::Starts, None) => state.put(&key, Some(event_id.to_be_bytes().to_vec())),
         (_, Some(_)) => state.put(&key, None),
-        (_, None) if draft.kind == EventType::EXECUTION_COMPLETED => {
+        (_, None) if [EventType::EXECUTION_COMPLETED, EventType::EXECUTION_LOST].contains(&draft.kind) => {
             return Ok(Err(Refusal::NotStarted { subject: subject.to_owned() }));
         }
         (_, None) => {}

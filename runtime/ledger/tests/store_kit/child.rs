@@ -18,6 +18,7 @@ const DIR: &str = "REMAND_TEST_CHILD_DIR";
 const SEGMENTS: &str = "REMAND_TEST_CHILD_SEGMENTS";
 const ROUNDS: &str = "REMAND_TEST_CHILD_ROUNDS";
 const THREADS: &str = "REMAND_TEST_CHILD_THREADS";
+const REOPENINGS: &str = "REMAND_TEST_CHILD_REOPENINGS";
 
 /// One run of the child.
 #[derive(Clone, Copy)]
@@ -26,6 +27,8 @@ pub struct Run<'a> {
     pub segments: bool,
     pub threads: u32,
     pub rounds: u32,
+    /// How often at most the child has a store opened anew that was refused; 0: it gives up.
+    pub reopenings: u32,
 }
 
 /// One acknowledged event as the child told it.
@@ -45,6 +48,7 @@ impl Run<'_> {
         command.args(words).args(["--exact", "the_child_appends", "--nocapture", "--test-threads=1"]);
         command.env(DIR, self.dir).env(SEGMENTS, u8::from(self.segments).to_string());
         command.env(ROUNDS, self.rounds.to_string()).env(THREADS, self.threads.to_string());
+        command.env(REOPENINGS, self.reopenings.to_string());
         command.stdout(Stdio::piped()).stderr(Stdio::null()).stdin(Stdio::null());
         command
     }
@@ -105,15 +109,22 @@ pub fn run_if_child() {
     let number = |name| std::env::var(name).unwrap().parse::<u32>().unwrap();
     // The test harness has begun a line of its own.
     say("\n");
-    let (rounds, threads) = (number(ROUNDS), number(THREADS));
-    let ledger = match open(Path::new(&dir), number(SEGMENTS) == 1, options()) {
-        Ok(ledger) => ledger,
-        Err(error) => return say(&format!("refused {error}\n")),
+    let (rounds, threads, mut reopenings) = (number(ROUNDS), number(THREADS), number(REOPENINGS));
+    let ledger = loop {
+        match open(Path::new(&dir), number(SEGMENTS) == 1, options()) {
+            Ok(ledger) => break ledger,
+            Err(error) => say(&format!("refused {error}\n")),
+        }
+        if reopenings == 0 {
+            return;
+        }
+        reopenings -= 1;
     };
+    say("opened\n");
     std::thread::scope(|scope| {
         for thread in 0..threads {
             let ledger = &ledger;
-            scope.spawn(move || append_rounds(ledger, thread, rounds));
+            scope.spawn(move || append_rounds(ledger, thread, rounds, reopenings));
         }
     });
     if let Err(error) = ledger.close() {
@@ -121,13 +132,29 @@ pub fn run_if_child() {
     }
 }
 
-fn append_rounds(ledger: &Ledger, thread: u32, rounds: u32) {
+fn append_rounds(ledger: &Ledger, thread: u32, rounds: u32, mut reopenings: u32) {
     for round in 0..rounds {
         let unique = std::process::id().wrapping_mul(7919).wrapping_add(thread << 20).wrapping_add(round);
-        if !append_round(ledger, &format!("t{}", thread % 3), unique) {
+        if !append_round(ledger, &format!("t{}", thread % 3), unique) && !reopen(ledger, &mut reopenings) {
             return;
         }
     }
+}
+
+/// Whether the ledger was opened anew; tried at once and again, as the fault may last for some calls.
+fn reopen(ledger: &Ledger, left: &mut u32) -> bool {
+    while *left > 0 {
+        *left -= 1;
+        match ledger.reopen() {
+            Ok(found) => {
+                assert!(found.is_some(), "refused, and yet sound");
+                say("opened\n");
+                return true;
+            }
+            Err(error) => say(&format!("refused {error}\n")),
+        }
+    }
+    false
 }
 
 /// A start with its state, then the end: the end is asked for only with the start's receipt in hand.

@@ -45,7 +45,11 @@ impl Backend {
 }
 
 pub fn open(dir: &Path, segments: bool, options: Options) -> Result<Ledger, OpenError> {
-    if segments { Ledger::open_store(Box::new(SegmentStore::open(dir)?), options) } else { Ledger::open(dir, options) }
+    if !segments {
+        return Ledger::open(dir, options);
+    }
+    let dir = dir.to_owned();
+    Ledger::open_with(Box::new(move || Ok(Box::new(SegmentStore::open(&dir)?))), options)
 }
 
 /// A clock that a test sets by hand.

@@ -26,10 +26,6 @@ impl SqliteReader {
         Self { path, pool: Mutex::new(Vec::new()) }
     }
 
-    pub(super) fn forget_connections(&self) {
-        self.pool.lock().expect("no thread panics while it holds the pool").clear();
-    }
-
     fn connect(&self) -> rusqlite::Result<Connection> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&self.path, flags)?;
@@ -43,9 +39,10 @@ impl SqliteReader {
         read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
         let idle = self.pool.lock().expect("no thread panics while it holds the pool").pop();
-        let connection =
-            idle.map_or_else(|| self.connect(), Ok).map_err(StoreError::database("be opened for reading"))?;
-        let outcome = read(&connection).map_err(StoreError::database(what))?;
+        let unopened =
+            |source| StoreError::Database { what: "be opened for reading", path: self.path.clone(), source };
+        let connection = idle.map_or_else(|| self.connect(), Ok).map_err(unopened)?;
+        let outcome = read(&connection).map_err(StoreError::database(&connection, what))?;
         let mut pool = self.pool.lock().expect("no thread panics while it holds the pool");
         if pool.len() < POOL_MAX {
             pool.push(connection);
@@ -85,6 +82,10 @@ fn show(tenant: u32, rows: &mut rusqlite::Rows<'_>, visit: &mut Visit<'_>) -> ru
 }
 
 impl AuditReader for SqliteReader {
+    fn rest(&self) {
+        self.pool.lock().expect("no thread panics while it holds the pool").clear();
+    }
+
     fn heads(&self) -> Result<Vec<Head>, StoreError> {
         let heads: Vec<Result<Head, StoreError>> = self.read("read the heads", |connection| {
             let mut statement =
