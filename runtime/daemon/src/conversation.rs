@@ -284,6 +284,7 @@ impl Talk {
         let (gone, peer) = (Arc::clone(&self.gone), self.peer);
         let attached = self.attached.clone().filter(|who| tenant.as_ref() == Some(&who.tenant));
         let mut call = Call { header: frame.header, payload, tenant, stream, gone, peer, attached };
+        self.node.mend().await;
         let outcome = commands::carry_out(&self.node, &mut call, &reply).await;
         self.stream = Some(call.stream);
         match outcome {

@@ -65,3 +65,5 @@ pub const EXPORTS_AT_ONCE: usize = 2;
 pub const COMPARED_BYTES_MAX: u64 = 64 << 20;
 /// Pause between two looks at the count of refused forks where the kernel does not tell.
 pub const PIDS_CHECK: Duration = Duration::from_millis(200);
+/// Pause between two attempts to open a ledger anew after a failed write: an attempt reads every log's edge.
+pub const REOPEN_PAUSE: Duration = Duration::from_secs(1);

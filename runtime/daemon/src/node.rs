@@ -19,6 +19,7 @@ use crate::admission::{Admission, Place};
 use crate::authority::Registries;
 use crate::config::Config;
 use crate::execution::Workshop;
+use crate::mend::Mending;
 use crate::notary::Notary;
 use crate::order::Ground;
 use crate::plans::{StepTable, refusal_of};
@@ -45,6 +46,8 @@ pub struct Inner {
     pub admission: Admission,
     /// What the steps of plans hand from one to the other: receipts of starts, results that wait for their record.
     pub steps: StepTable,
+    /// What a failed write has left.
+    pub mending: Mending,
     /// Connections that are open.
     pub connections: AtomicUsize,
     /// Rung when a connection ends.
@@ -94,6 +97,7 @@ impl Node {
             notary,
             registries,
             steps: StepTable::default(),
+            mending: Mending::default(),
             connections: AtomicUsize::new(0),
             left: Notify::new(),
             end: Notify::new(),

@@ -11,12 +11,12 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use remand_ledger::Ledger;
+use remand_ledger::Transaction;
 use remand_ledger::checkpoint::{Origin, SignedCheckpoint};
 use remand_ledger::keys::{AttestSigner, KeyError, LogKey, LogSigner, WitnessKey, WitnessSigner};
 use remand_ledger::notary::{NotaryError, Recording};
 use remand_ledger::policy_file::{Policy, PolicyError};
 use remand_ledger::provenance::{Artifact, Claims, Seen};
-use remand_ledger::{AppendError, Transaction};
 use remand_model::canonical::{self, Value};
 use remand_model::event::Cause;
 use remand_model::outcome::ExecutionResult;
@@ -24,6 +24,8 @@ use remand_model::refusal::{Code, Refusal};
 use remand_model::run::RunRequest;
 use remand_model::{Digest, TenantId};
 use rustix::fs::OFlags;
+
+use crate::unrecorded;
 
 const SEED_BYTES: usize = 32;
 /// Names and digests of output files in a statement; beyond it the output as a whole stands for them.
@@ -257,9 +259,8 @@ fn make_seed(folder: &Path, path: &Path) -> Result<Seed, KeysError> {
 #[must_use]
 pub fn refusal(error: NotaryError) -> Refusal {
     let code = match &error {
+        NotaryError::Append(error) => return unrecorded::refusal(error),
         NotaryError::NoLog(_) | NotaryError::NotRecorded(_) | NotaryError::NoEvent(_) => Code::NotFound,
-        NotaryError::Append(AppendError::Busy) => Code::QueueFull,
-        NotaryError::Append(AppendError::Poisoned(_) | AppendError::Closed) => Code::AuditUnavailable,
         NotaryError::Merkle(_) => Code::Malformed,
         _ => Code::Internal,
     };

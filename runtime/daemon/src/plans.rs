@@ -1,6 +1,6 @@
 //! Plans on this node: the gate that decides each step, and the journal that makes each event durable with its counters.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use remand_authority::permit::{Permit, Scoped, Settlement};
@@ -22,6 +22,7 @@ use crate::admission::{NotStarted, Turn};
 use crate::authority::{By, Credential, clock, internal};
 use crate::node::Node;
 use crate::registry::used_ops;
+use crate::unrecorded;
 
 /// Where the counters of tokens are.
 const TOKENS_USED: &str = "tokens.used";
@@ -32,6 +33,8 @@ pub type Waiting = (ExecutionResult, Vec<Stored>);
 /// What the steps of plans hand on by their execution's id.
 #[derive(Default)]
 pub struct StepTable {
+    /// From before the event of their start to after that of their end.
+    under_way: Mutex<HashSet<(TenantId, ExecutionId)>>,
     started: Mutex<HashMap<ExecutionId, Started>>,
     ended: Mutex<HashMap<ExecutionId, Waiting>>,
 }
@@ -44,6 +47,12 @@ impl StepTable {
     /// The receipt of a step's start; once.
     pub fn take_started(&self, id: &ExecutionId) -> Option<Started> {
         locked(&self.started).remove(id)
+    }
+
+    /// Whether a plan attends this execution.
+    #[must_use]
+    pub fn is_under_way(&self, tenant: &TenantId, id: &ExecutionId) -> bool {
+        locked(&self.under_way).contains(&(tenant.clone(), id.clone()))
     }
 
     /// Leaves a result for the journal.
@@ -89,12 +98,7 @@ pub fn refusal_of(error: AppendError, charges: &[Charge]) -> Refusal {
     {
         return Refusal::new(charge.refused_as, error.to_string());
     }
-    match error {
-        AppendError::Busy => Refusal::new(Code::QueueFull, error.to_string()).retry_after(100),
-        AppendError::Refused(refusal) => Refusal::new(Code::Conflict, refusal.to_string()),
-        AppendError::Event(_) => Refusal::new(Code::TooLarge, error.to_string()),
-        AppendError::Poisoned(_) | AppendError::Closed => Refusal::new(Code::AuditUnavailable, error.to_string()),
-    }
+    unrecorded::refusal(&error)
 }
 
 /// Decides each step of one plan, with the authority locked for as long as one decision takes.
@@ -175,7 +179,8 @@ impl Journal for PlanJournal {
         if let Some((result, stored)) = &mut waiting {
             transaction.ops.extend(self.node.result_ops(result, stored)?);
         }
-        let mut ack = self.node.ledger.append(transaction).map_err(|error| refusal_of(error, &charges))?;
+        let appended = self.attended(phase, &subject, transaction);
+        let mut ack = appended.map_err(|error| refusal_of(error, &charges))?;
         drop(waiting);
         self.receipt(phase, &subject, &mut ack);
         let receipt = ack.events.first().ok_or_else(|| internal("no receipt came with a durable event"))?;
@@ -188,6 +193,25 @@ impl PlanJournal {
         let id = subject.execution().filter(|_| phase == Phase::Ends)?;
         drop(locked(&self.node.steps.started).remove(&id));
         locked(&self.node.steps.ended).remove(&id)
+    }
+
+    /// Appends, and keeps the list of what plans attend.
+    fn attended(&self, phase: Phase, subject: &Subject, transaction: Transaction) -> Result<Ack, AppendError> {
+        let Some(id) = subject.execution().filter(|_| phase != Phase::Within) else {
+            return self.node.ledger.append(transaction);
+        };
+        let own = (transaction.tenant.clone(), id);
+        if phase == Phase::Starts {
+            locked(&self.node.steps.under_way).insert(own.clone());
+        }
+        let appended = self.node.ledger.append(transaction);
+        if appended.is_err() {
+            self.node.abandon(&own.0, &own.1);
+        }
+        if appended.is_err() || phase == Phase::Ends {
+            locked(&self.node.steps.under_way).remove(&own);
+        }
+        appended
     }
 
     fn receipt(&self, phase: Phase, subject: &Subject, ack: &mut Ack) {

@@ -74,7 +74,8 @@ impl Node {
         self.append(Transaction::new(of.clone()).event(event).op(set)).await.map(drop)
     }
 
-    /// Reads every registry back, and makes what must be there from the start.
+    /// Reads every registry back, and makes what must be there from the start. Also after the ledger was opened anew: a change
+    /// that failed may be durable all the same.
     ///
     /// # Errors
     /// A record that does not say what it was written to say; nothing may be served then.
@@ -99,6 +100,7 @@ impl Node {
         for (_, value) in self.kept(&node, DOMAINS)? {
             waiting.push(read::<DomainRecord>(&value)?);
         }
+        waiting.retain(|record| !self.is_in_force(record));
         // A domain comes after those that it requires; every round takes at least one in.
         for _ in 0..waiting.len() {
             let mut left = Vec::new();
@@ -117,6 +119,11 @@ impl Node {
             tracing::error!(domain = %record.descriptor.domain, "a domain requires what is not in force; it stays out");
         }
         self.own_domains().await
+    }
+
+    fn is_in_force(&self, record: &DomainRecord) -> bool {
+        let authority = self.registries.authority();
+        authority.domains.list().any(|(known, revoked)| *known == record.descriptor && revoked == record.revoked)
     }
 
     /// The domains that this program really has, where they are not known yet.
@@ -142,8 +149,12 @@ impl Node {
 
     fn restore_tenant(&self, tenant: &TenantId) -> Result<(), Refusal> {
         for (_, value) in self.kept(tenant, QUOTAS)? {
+            let is_new = self.registries.authority().quotas.get_quota(tenant).is_err();
             self.put_quota(tenant, read(&value)?)?;
-            self.restore_used(tenant)?;
+            // Else what is counted in memory is no less: it holds what could not be recorded, too.
+            if is_new {
+                self.restore_used(tenant)?;
+            }
         }
         let mut authority = self.registries.authority();
         for (_, value) in self.kept(tenant, TOKENS)? {
@@ -285,7 +296,10 @@ pub fn used_ops(window: &WindowUsage) -> Result<Vec<StateOp>, Refusal> {
 }
 
 /// An event that the node itself brought about.
-fn own_event(kind: &str, subject: &str) -> Result<NewEvent, Refusal> {
+///
+/// # Errors
+/// `internal` where the kind or subject can be none.
+pub fn own_event(kind: &str, subject: &str) -> Result<NewEvent, Refusal> {
     let kind: EventType = kind.parse().map_err(internal)?;
     Ok(NewEvent::new(kind, subject.parse::<Subject>().map_err(internal)?).observe("by", "node"))
 }

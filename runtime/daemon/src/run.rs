@@ -193,8 +193,16 @@ pub fn launch(
     tokio::spawn(async move {
         let result = execute(&node, prepared, ticket, permit, place).await;
         node.leave(&tenant, &id, result.as_ref().ok().map(|result| Arc::new(result.clone())));
+        if result.as_ref().is_err_and(|refusal| is_unrecorded(refusal.code)) {
+            node.abandon(&tenant, &id);
+        }
         result
     })
+}
+
+/// Whether something that is refused so may have an event in the chain without the one that ends it.
+const fn is_unrecorded(code: Code) -> bool {
+    matches!(code, Code::AuditUnavailable | Code::QueueFull | Code::Internal)
 }
 
 /// Executes for a client that waits, with an input that is there already.
@@ -241,6 +249,7 @@ async fn submit(
         && let Err(refusal) = node.record_queued(tenant, &prepared).await
     {
         node.leave(tenant, &id, None);
+        node.abandon(tenant, &id);
         drop(node.settle(admitted.permit, &Usage::default()));
         return Err(refusal);
     }
@@ -335,6 +344,7 @@ async fn execute(
     let (mut result, stored) = node.workshop.execute(&prepared.order, ticket, &started, &permit).await;
     drop(turn);
     let settlement = node.settle(permit, &contracts::used(&result, &prepared.order.limits));
+    node.mend().await;
     node.record_end(started, &mut result, stored, &settlement, &placed).await?;
     Ok(result)
 }

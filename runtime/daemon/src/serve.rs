@@ -83,7 +83,7 @@ pub async fn serve(booted: Booted, ready: impl FnOnce()) -> Result<(), ServeErro
     crate::witness::listen(&node).await?;
     // Before anything is appended: a log that was rolled back is not to grow.
     crate::cosign::compare_all(&node).await.map_err(ServeError::RolledBack)?;
-    crate::lost::close_open(&node).await.map_err(ServeError::Lost)?;
+    crate::lost::close_open(&node, crate::lost::Why::Restarted, |_, _| false).await.map_err(ServeError::Lost)?;
     node.restore().await.map_err(ServeError::Registries)?;
     node.write_admin_token()?;
     let listener = UnixListener::from_std(listener)?;

@@ -2,7 +2,7 @@
 //!
 //! [`Ledger`] is the way in: [`Ledger::append`] and [`Ledger::submit`] make a [`store::Transaction`] durable, the requirement's
 //! `append_event`, `get_merkle_root`, `verify_chain` and `replay` are in [`chain`]. What cannot be recorded does not happen:
-//! after a failed write everything is refused until the ledger is reopened, which verifies it.
+//! after a failed write everything is refused until [`Ledger::reopen`] has verified the store.
 #![forbid(unsafe_code)]
 
 pub mod blob;

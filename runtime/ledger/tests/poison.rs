@@ -197,7 +197,7 @@ fn the_error_says_whose_move_it_is_and_why() {
     let backend = Backend::sqlite();
     let ledger = failing(&backend, false);
     let error = (0..3).find_map(|n| ledger.append(one(n)).err()).unwrap();
-    assert!(error.to_string().contains("once the cause is gone the next request has it reopened"), "{error}");
+    assert!(error.to_string().contains("once the cause is gone the next request opens and verifies it"), "{error}");
     let source = std::error::Error::source(&error).unwrap();
     assert!(source.to_string().contains("could not sync the disk; check its disk"), "{source}");
 }

@@ -197,7 +197,7 @@ codes! {
     ExecutionCancelled = 705, "execution_cancelled", Caller, "ask again under another request id, if it is still wanted";
 
     /// The audit log did not take an event.
-    AuditUnavailable = 800, "audit_unavailable", Admin, "restart the daemon; it verifies its log before it serves";
+    AuditUnavailable = 800, "audit_unavailable", Admin, "do what it says; the log is verified before anything is recorded again";
     /// The daemon is shutting down.
     Draining = 801, "draining", Wait, "connect again when the daemon is back";
     /// The node lacks something.

@@ -3,7 +3,7 @@
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use remand_tests::cases;
 use remand_tests::kit::{Daemon, Place, Traces};
-use remand_tests::stage::{Live, known, wait_until};
+use remand_tests::stage::{Live, wait_until};
 use remand_tests::suite::{Case, Verdict};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::collections::BTreeSet;
@@ -14,6 +14,8 @@ use std::process::Stdio;
 pub const CASES: &[Case] = cases![
     nothing_starts_unrecorded_on_a_full_disk,
     after_a_full_disk_the_daemon_goes_on,
+    an_end_that_the_disk_could_not_take_is_closed_as_lost_by_the_next_request,
+    an_end_after_a_full_disk_is_recorded,
     an_output_that_the_disk_cannot_take_is_no_success,
     a_daemon_without_descriptors_refuses_and_recovers,
     no_descriptor_and_no_memory_is_lost_with_each_run,
@@ -80,10 +82,6 @@ fn nothing_starts_unrecorded_on_a_full_disk() -> Verdict {
 }
 
 fn after_a_full_disk_the_daemon_goes_on() -> Verdict {
-    known("the ledger stays closed until the next start", try_after_a_full_disk_the_daemon_goes_on)
-}
-
-fn try_after_a_full_disk_the_daemon_goes_on() -> Verdict {
     let small = Small::new(64);
     let daemon = small.place.daemon();
     small.fill();
@@ -91,6 +89,54 @@ fn try_after_a_full_disk_the_daemon_goes_on() -> Verdict {
     small.empty();
     let again = small.place.remand(&["run", "-q", "--", "echo", "after"]);
     assert_eq!((again.code(), again.text().as_str()), (0, "after\n"), "{}", again.complaint());
+    let told = small.place.remand(&["-o", "json", "audit", "query", "--tenant", "node", "--type", "LEDGER_REOPENED"]);
+    assert!(told.text().contains("free space on its disk"), "{}{}", told.text(), told.complaint());
+    assert_eq!(small.place.remand(&["audit", "verify"]).code(), 0);
+    assert!(daemon.stop().success());
+    Verdict::Proved
+}
+
+/// Starts something that does not end, and lets the ledger meet the full disk.
+fn poisoned_while_something_runs(small: &Small) -> String {
+    let started = small.place.remand(&["-o", "json", "submit", "--", "sleep", "1000"]).expect(0).json();
+    let id = started["execution_id"].as_str().expect("an id").to_owned();
+    small.fill();
+    let refused = small.place.remand(&["run", "-q", "--", "echo", "RAN"]);
+    assert_eq!(refused.code(), 125);
+    assert!(refused.complaint().contains("free space on its disk"), "{}", refused.complaint());
+    id
+}
+
+fn cause_of(place: &Place, id: &str) -> String {
+    let status = place.remand(&["-o", "json", "wait", id]);
+    let shown = place.remand(&["-o", "json", "status", id]).json();
+    shown["result"]["cause"]["kind"].as_str().unwrap_or_else(|| panic!("{shown} {}", status.complaint())).to_owned()
+}
+
+fn an_end_that_the_disk_could_not_take_is_closed_as_lost_by_the_next_request() -> Verdict {
+    let small = Small::new(64);
+    let daemon = small.place.daemon();
+    let id = poisoned_while_something_runs(&small);
+    // Giving the store up may itself free enough for one more event, so it is taken away as well.
+    let (database, aside) = (small.place.state().join("ledger/ledger.db"), small.place.state().join("aside"));
+    fs::rename(&database, &aside).and_then(|()| fs::create_dir(&database)).expect("ours");
+    assert_ne!(small.place.remand(&["kill", &id]).code(), 0, "an end that is not recorded is not told");
+    fs::remove_dir(&database).and_then(|()| fs::rename(&aside, &database)).expect("ours");
+    small.empty();
+    assert_eq!(cause_of(&small.place, &id), "lost");
+    assert_eq!(small.place.remand(&["proof", &id]).code(), 0);
+    assert!(daemon.stop().success());
+    Verdict::Proved
+}
+
+fn an_end_after_a_full_disk_is_recorded() -> Verdict {
+    let small = Small::new(64);
+    let daemon = small.place.daemon();
+    let id = poisoned_while_something_runs(&small);
+    small.empty();
+    assert_eq!(small.place.remand(&["kill", &id]).code(), 0);
+    assert_ne!(cause_of(&small.place, &id), "lost");
+    assert_eq!(small.place.remand(&["audit", "verify"]).code(), 0);
     assert!(daemon.stop().success());
     Verdict::Proved
 }

@@ -46,6 +46,8 @@ pub async fn carry_out(node: &Node, call: &mut Call, reply: &Reply) -> Result<()
         Command::Kill => {
             let running = node.running(&tenant, id).ok_or_else(|| unknown(id, "it neither waits nor runs"))?;
             running.cancel.notify_one();
+            // Whoever holds it would wait for ever for a result that could not be recorded.
+            drop(running);
             reply.answer(&wait(node, &tenant, id).await?).await;
         }
         _ => logs(node, &tenant, &named, reply).await?,

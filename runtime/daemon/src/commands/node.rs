@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::conversation::{Call, Reply};
 use crate::node::Node;
+use crate::notary::chain;
 
 pub fn action(command: Command, _what: &str) -> Option<Action> {
     match command {
@@ -32,10 +33,11 @@ pub async fn carry_out(node: &Node, call: &mut Call, reply: &Reply) -> Result<()
         }
         _ => {
             let queued = node.admission.waiting_count();
+            let refuses = node.ledger.poisoned().map(|cause| chain(&*cause));
             let it = json!({
                 "node_id": node.config.node_id, "executions": node.running_count().saturating_sub(queued),
                 "queued": queued, "executions_at_once": node.config.bounds.executions_at_once,
-                "strategy": node.admission.strategy(),
+                "strategy": node.admission.strategy(), "ledger_refuses": refuses,
             });
             reply.answer(&json!({"protocol_version": PROTOCOL_VERSION, "nodes": [it]})).await;
         }

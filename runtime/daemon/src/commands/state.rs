@@ -1,7 +1,6 @@
 //! The tenant's keys and values.
 
 use remand_authority::table::Action;
-use remand_ledger::AppendError;
 use remand_ledger::state::{DEFAULT_QUOTA, Expected, StateError, TenantState};
 use remand_model::PROTOCOL_VERSION;
 use remand_model::envelope::Command;
@@ -12,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::conversation::{Call, Reply};
 use crate::node::Node;
-use crate::plans::refusal_of;
+use crate::unrecorded;
 
 pub fn action(command: Command, what: &str) -> Option<Action> {
     match (command, what) {
@@ -42,10 +41,7 @@ struct Asked {
 pub fn refusal(error: StateError) -> Refusal {
     match error {
         StateError::Key(error) => Refusal::new(Code::Malformed, error.to_string()),
-        StateError::Append(AppendError::Refused(error @ remand_ledger::Refusal::Quota { .. })) => {
-            Refusal::new(Code::QuotaTooSmall, error.to_string())
-        }
-        StateError::Append(error) => refusal_of(error, &[]),
+        StateError::Append(error) => unrecorded::refusal(&error),
         StateError::Contended { .. } => Refusal::new(Code::Conflict, error.to_string()).retry_after(100),
         StateError::Store(_) | StateError::Damaged { .. } => Refusal::new(Code::Internal, error.to_string()),
     }

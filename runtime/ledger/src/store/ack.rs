@@ -118,9 +118,9 @@ pub enum AppendError {
 /// Who has to do what before a poisoned ledger goes on.
 fn whose_move(cause: &StoreError) -> &'static str {
     if cause.is_damage() {
-        "it was reopened and is not what was written: an operator must look at it"
+        "opened anew it is not what was written, and an operator must look at it"
     } else {
-        "once the cause is gone the next request has it reopened and verified, and nothing else is to be done"
+        "once the cause is gone the next request opens and verifies it anew, and nothing else is to be done"
     }
 }
 

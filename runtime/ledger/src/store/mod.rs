@@ -132,7 +132,7 @@ pub enum StoreError {
         path: PathBuf,
         /// What it said.
         #[source]
-        source: rusqlite::Error,
+        source: Box<rusqlite::Error>,
     },
     /// The operating system refused.
     #[error("could not {what} {path}; {}", self.remedy())]
@@ -194,7 +194,8 @@ impl StoreError {
         connection: &'a rusqlite::Connection,
         what: &'static str,
     ) -> impl FnOnce(rusqlite::Error) -> Self + 'a {
-        move |source| Self::Database { what, path: connection.path().unwrap_or_default().into(), source }
+        let path = || connection.path().unwrap_or_default().into();
+        move |source| Self::Database { what, path: path(), source: source.into() }
     }
 
     pub(crate) fn io(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {

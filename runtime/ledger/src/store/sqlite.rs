@@ -279,7 +279,7 @@ pub(crate) fn sync_folder(dir: &Path) -> Result<(), StoreError> {
 fn open_database(path: &Path) -> Result<Connection, StoreError> {
     let probe = |source| match File::options().create(true).truncate(false).read(true).write(true).open(path) {
         Err(system) => StoreError::io("open", path)(system),
-        Ok(_) => StoreError::Database { what: "be opened", path: path.to_owned(), source },
+        Ok(_) => StoreError::Database { what: "be opened", path: path.to_owned(), source: Box::new(source) },
     };
     Connection::open(path).map_err(probe)
 }

@@ -39,8 +39,8 @@ impl SqliteReader {
         read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
         let idle = self.pool.lock().expect("no thread panics while it holds the pool").pop();
-        let unopened =
-            |source| StoreError::Database { what: "be opened for reading", path: self.path.clone(), source };
+        let (what_else, path) = ("be opened for reading", || self.path.clone());
+        let unopened = |source| StoreError::Database { what: what_else, path: path(), source: Box::new(source) };
         let connection = idle.map_or_else(|| self.connect(), Ok).map_err(unopened)?;
         let outcome = read(&connection).map_err(StoreError::database(&connection, what))?;
         let mut pool = self.pool.lock().expect("no thread panics while it holds the pool");
