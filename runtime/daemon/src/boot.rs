@@ -22,6 +22,9 @@ use crate::spawner;
 const LOCK_WAIT: std::time::Duration = std::time::Duration::from_secs(4);
 const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
 
+/// The first token's file in the state.
+const ADMIN_TOKEN: &str = "admin.token";
+
 /// Why the daemon does not serve. Each says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum BootError {
@@ -74,6 +77,8 @@ pub struct Booted {
     pub swept: Vec<Leftover>,
     /// The kernel's Landlock ABI.
     pub landlock_abi: i32,
+    /// Root's file for the first token, open once, where nothing is in it yet.
+    pub admin_token: Option<File>,
 }
 
 fn at(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> BootError {
@@ -115,9 +120,10 @@ fn root_stage(config: Config, layout: &Layout, tree: Tree, lock: File) -> Result
     let spawners = start_spawners(&config, &estate_file, &lock)?;
     let listener = listen(&config)?;
     let landlock_abi = landlock_abi().map_err(BootError::Landlock)?;
+    let admin_token = admin_token(&config)?;
     let backend = backend_name(layout.kind()).to_owned();
     drop_root(&config)?;
-    Ok(Booted { config, lock, listener, spawners, tree, backend, swept, landlock_abi })
+    Ok(Booted { config, lock, listener, spawners, tree, backend, swept, landlock_abi, admin_token })
 }
 
 /// The kernel's Landlock ABI, found by restricting a thread that ends at once.
@@ -167,14 +173,33 @@ fn above(path: &Path) -> Result<(), BootError> {
     Ok(())
 }
 
+/// What lies in the state is the daemon's; the state itself is root's, so that the daemon cannot put another file in the
+/// place of root's.
 fn state_folders(config: &Config) -> Result<(), BootError> {
-    folder(&config.arguments.state, 0o700, config.user)?;
-    for name in ["ledger", "blobs", "images", "keys"] {
+    let state = &config.arguments.state;
+    folder(state, 0o711, config.user)?;
+    std::os::unix::fs::chown(state, Some(0), Some(0)).map_err(at("give away", state))?;
+    for name in ["ledger", "blobs", "images", "keys", "exports"] {
         // The images are shown inside boxes, whose users are others than the daemon.
         folder(&config.state(name), if name == "images" { 0o711 } else { 0o700 }, config.user)?;
     }
-    let state = &config.arguments.state;
-    std::fs::set_permissions(state, Permissions::from_mode(0o711)).map_err(at("set the mode of", state))
+    Ok(())
+}
+
+/// The file for the node's first token: root's, read by root alone. The serving stage writes it through this descriptor,
+/// once, and cannot open it again.
+fn admin_token(config: &Config) -> Result<Option<File>, BootError> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let path = config.state(ADMIN_TOKEN);
+    let mut options = File::options();
+    options.create(true).truncate(false).write(true).mode(0o600);
+    options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed());
+    let file = options.open(&path).map_err(at("open", &path))?;
+    let found = file.metadata().map_err(at("look at", &path))?;
+    if !found.is_file() || found.uid() != 0 || found.mode() & 0o077 != 0 {
+        return Err(BootError::Folder(path.display().to_string()));
+    }
+    Ok((found.len() == 0).then_some(file))
 }
 
 /// The kernel releases this lock when its holders end, however they end, so it is never stale. The spawners hold it too,

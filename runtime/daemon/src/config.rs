@@ -49,7 +49,7 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// The node's name, the first part of its logs' origins; the configuration's, or localhost.
-    #[arg(long)]
+    #[arg(long, overrides_with = "node_id")]
     pub node_id: Option<String>,
     /// End when nobody is connected any more.
     #[arg(long)]

@@ -30,10 +30,10 @@ const FOLDER: &str = "exports";
 /// # Errors
 /// What keeps them from being removed.
 pub fn clear(config: &crate::config::Config) -> std::io::Result<()> {
-    match std::fs::remove_dir_all(config.state(FOLDER)) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+    for left in std::fs::read_dir(config.state(FOLDER))? {
+        std::fs::remove_dir_all(left?.path())?;
     }
+    Ok(())
 }
 
 /// A folder that is removed when this is dropped.
@@ -99,7 +99,6 @@ fn write(node: &Node, tenant: &TenantId, checkpoint: &SignedCheckpoint, place: &
         earlier: earlier.as_slice(),
         proofs: ProofChoice::Recorded,
     };
-    std::fs::create_dir_all(node.config.state(FOLDER)).map_err(|error| internal(&error))?;
     let mut source = ledger.export_source(tenant).map_err(refusal)?;
     let done = write_export(&mut source, &plan, place, &mut |_, _| {}).map_err(|error| internal(&error))?;
     ledger.keep_checkpoint(tenant, checkpoint).map_err(refusal)?;

@@ -4,6 +4,7 @@ use remand_authority::permit::{Permit, Settlement};
 use remand_engine::events::scheduled;
 use remand_engine::scheduler::Placed;
 use remand_ledger::blob::{BlobError, Stored};
+use remand_ledger::provenance::Seen;
 use remand_ledger::store::{Filter, StateScan};
 use remand_ledger::{Started, StateKey, StateOp, Transaction};
 use remand_model::canonical::{self, Object, Value};
@@ -88,7 +89,7 @@ impl Node {
         ack.take_started(id).ok_or_else(|| Refusal::new(Code::Internal, "no receipt came with a durable start"))
     }
 
-    /// Records how an execution ended, with the statement about it; its result may only be told afterwards. The receipt of
+    /// Records how an execution ended, with the statement about it, to which `seen` is what only the caller knows; its result may only be told afterwards. The receipt of
     /// the start is used up.
     ///
     /// # Errors
@@ -99,7 +100,7 @@ impl Node {
         result: &mut ExecutionResult,
         mut stored: Vec<Stored>,
         settlement: &Settlement,
-        placed: &Placed,
+        seen: Seen,
     ) -> Result<(), Refusal> {
         let started_event = started.event_id();
         let because = Cause::Event(started_event);
@@ -109,7 +110,7 @@ impl Node {
         let ended = ended_event(EventType::EXECUTION_COMPLETED, result)?.because(because);
         let transaction = Transaction::new(started.tenant().clone()).event(usage).event(ended);
         let place = transaction.events.len() - 1;
-        let mut transaction = self.with_result(transaction, result, &mut stored, Some(placed.schedule_hash))?;
+        let mut transaction = self.with_result(transaction, result, &mut stored, seen)?;
         transaction.ops.extend(stored.iter().flat_map(|blob| blob.keep_ops(limits::TENANT_BLOB_BYTES_MAX)));
         transaction.ops.extend(plans::settle_ops(settlement)?);
         let ack = self.append(transaction).await?;
@@ -140,7 +141,7 @@ impl Node {
         let denied = ended_event(EventType::EXECUTION_DENIED, result)?.claim("verdict", code.name());
         let transaction = Transaction::new(result.tenant_id.clone()).event(denied);
         let promise = StateOp::Delete { key: key(QUEUED, &result.execution_id)? };
-        let transaction = self.with_result(transaction, result, &mut Vec::new(), None)?.op(promise);
+        let transaction = self.with_result(transaction, result, &mut Vec::new(), Seen::default())?.op(promise);
         self.append(transaction).await.map(drop)
     }
 
@@ -161,8 +162,12 @@ impl Node {
     pub async fn record_lost(&self, started_event: u64, result: &ExecutionResult) -> Result<(), Refusal> {
         let lost = ended_event(EventType::EXECUTION_LOST, result)?.because(Cause::Event(started_event));
         let mut stored = Vec::new();
-        let transaction =
-            self.with_result(Transaction::new(result.tenant_id.clone()).event(lost), result, &mut stored, None)?;
+        let transaction = self.with_result(
+            Transaction::new(result.tenant_id.clone()).event(lost),
+            result,
+            &mut stored,
+            Seen::default(),
+        )?;
         let ack = self.append(transaction).await?;
         drop((ack, stored));
         Ok(())
@@ -174,7 +179,7 @@ impl Node {
         transaction: Transaction,
         result: &ExecutionResult,
         stored: &mut Vec<Stored>,
-        schedule_hash: Option<Digest>,
+        seen: Seen,
     ) -> Result<Transaction, Refusal> {
         let (tenant, id) = (&result.tenant_id, &result.execution_id);
         let value = self.kept_value(tenant, result, stored)?;
@@ -183,7 +188,8 @@ impl Node {
         let Some(request) = self.ledger.state(tenant, &key(REQUESTS, id)?).map_err(internal)? else {
             return Ok(transaction);
         };
-        self.notary.state(&self.ledger, transaction, result, &request, schedule_hash)
+        let seen = Seen { membership_hash: Some(self.membership.hash), ..seen };
+        self.notary.state(&self.ledger, transaction, result, &request, seen)
     }
 
     /// What keeps the result of a plan's step, together with the event that ends it.

@@ -24,6 +24,7 @@ pub mod images;
 pub mod journal;
 pub mod limits;
 pub mod lost;
+pub mod membership;
 pub mod mend;
 pub mod node;
 pub mod notary;

@@ -19,6 +19,7 @@ use crate::admission::{Admission, Place};
 use crate::authority::Registries;
 use crate::config::Config;
 use crate::execution::Workshop;
+use crate::membership::Membership;
 use crate::mend::Mending;
 use crate::notary::Notary;
 use crate::order::Ground;
@@ -42,6 +43,8 @@ pub struct Inner {
     pub notary: Notary,
     /// Who may do what.
     pub registries: Registries,
+    /// The cluster.
+    pub membership: Membership,
     /// Who runs next.
     pub admission: Admission,
     /// What the steps of plans hand from one to the other: receipts of starts, results that wait for their record.
@@ -88,7 +91,9 @@ impl Node {
         registries: Registries,
     ) -> Self {
         let admission = Admission::new(config.site.scheduler.strategy().make(), config.bounds);
+        let membership = Membership::of_one(&config, &notary);
         Self(Arc::new(Inner {
+            membership,
             admission,
             config,
             workshop,

@@ -28,6 +28,8 @@ use rustix::fs::OFlags;
 use crate::unrecorded;
 
 const SEED_BYTES: usize = 32;
+/// What the node was called when its logs began.
+const NAME_FILE: &str = "node_id";
 /// Names and digests of output files in a statement; beyond it the output as a whole stands for them.
 const ARTIFACT_BYTES_MAX: usize = 256 << 10;
 /// What a file's digest and the syntax around it add to its name.
@@ -54,6 +56,16 @@ pub enum KeysError {
         "{0} is missing and there are logs already: restore it from a backup, or begin anew with another state folder"
     )]
     Missing(PathBuf),
+    /// The node's logs have another name.
+    #[error(
+        "this node's logs are named {was}, not {now}: set node_id to {was}, or begin anew with another state folder"
+    )]
+    Renamed {
+        /// As what it began.
+        was: String,
+        /// As what it was started.
+        now: String,
+    },
     /// The node's name.
     #[error("the node's name cannot be part of a log's name: {0}")]
     Name(#[from] KeyError),
@@ -92,6 +104,7 @@ impl Notary {
         let notary = Self { node: node.to_owned(), log, attest, witness, tokens };
         let any: TenantId = "any".parse().map_err(|_| KeyError::Name)?;
         Origin::new(node, &any)?;
+        named(folder, node, is_new)?;
         Ok(notary)
     }
 
@@ -158,16 +171,10 @@ impl Notary {
         mut transaction: Transaction,
         result: &ExecutionResult,
         request: &[u8],
-        schedule_hash: Option<Digest>,
+        seen: Seen,
     ) -> Result<Transaction, Refusal> {
         let origin = self.origin(&result.tenant_id);
-        let resource_usage = usage(result)?;
-        let seen = Seen {
-            node_id: self.node.clone(),
-            cluster_schedule_hash: schedule_hash,
-            resource_usage,
-            ..Seen::default()
-        };
+        let seen = Seen { node_id: self.node.clone(), resource_usage: usage(result)?, ..seen };
         let claims = claims(result, request)?;
         let recording = Recording { claims, seen, cause: None, origin: &origin, signer: &self.attest };
         let statement = ledger.provenance_transaction(recording).map_err(refusal)?;
@@ -215,6 +222,22 @@ fn usage(result: &ExecutionResult) -> Result<BTreeMap<String, u64>, Refusal> {
     let usage = canonical::from_serialize(&result.usage).map_err(internal)?;
     let members = usage.as_object().into_iter().flatten();
     Ok(members.filter_map(|(name, value)| Some((name.clone(), value.as_u64()?))).collect())
+}
+
+/// Holds the node to the name that its logs began with: under another one nobody who kept a checkpoint could go on.
+fn named(folder: &Path, node: &str, is_new: bool) -> Result<(), KeysError> {
+    let path = folder.join(NAME_FILE);
+    let failed = |what| {
+        let path = path.clone();
+        move |source| KeysError::File { what, path, source }
+    };
+    match std::fs::read_to_string(&path) {
+        Ok(was) if is_new || was == node => {}
+        Ok(was) => return Err(KeysError::Renamed { was, now: node.to_owned() }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed("read")(error)),
+    }
+    std::fs::write(&path, node).map_err(failed("write"))
 }
 
 /// The key in this file; made where it is missing and may be.
@@ -306,6 +329,15 @@ mod tests {
         assert_eq!(first.attest().key(), again.attest().key());
         assert!(!first.attest().key().public().same_key(first.log_key(&tenant).public()));
         assert!(!first.witness_signer().key().public().same_key(first.log_key(&tenant).public()));
+    }
+
+    #[test]
+    fn a_node_that_has_logs_keeps_its_name() {
+        let folder = folder();
+        Notary::open(folder.path(), "localhost", true).expect("made");
+        Notary::open(folder.path(), "node1", true).expect("nothing is logged yet");
+        let refused = Notary::open(folder.path(), "node2", false).expect_err("its logs are named");
+        assert!(refused.to_string().contains("named node1, not node2"), "{refused}");
     }
 
     #[test]

@@ -311,20 +311,17 @@ pub fn unknown(tenant: &TenantId) -> Refusal {
 }
 
 impl Node {
-    /// Writes the node's first token where only root and the daemon can read it: for the administrator, and for other
-    /// machines' tools. It works in the tenant `local`.
+    /// Writes the node's first token into root's file, whole or not at all, and closes it. It works in the tenant `local`.
     ///
     /// # Errors
     /// The operating system's.
-    pub fn write_admin_token(&self) -> std::io::Result<()> {
+    pub fn write_admin_token(&self, mut file: std::fs::File) -> std::io::Result<()> {
         use std::io::Write as _;
-        use std::os::unix::fs::OpenOptionsExt as _;
-        let path = self.config.state("keys").join("admin.token");
-        let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-        match file {
-            Ok(mut file) => writeln!(file, "{}", authority::spell(self.registries.house())),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-            Err(error) => Err(error),
-        }
+        let text = format!("{}\n", authority::spell(self.registries.house()));
+        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).inspect_err(|_| {
+            if let Err(error) = file.set_len(0) {
+                tracing::error!(%error, "half a token is in the first token's file: remove it and start again");
+            }
+        })
     }
 }

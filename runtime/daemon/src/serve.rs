@@ -56,7 +56,7 @@ pub enum ServeError {
 /// # Errors
 /// [`ServeError`].
 pub async fn serve(booted: Booted, ready: impl FnOnce()) -> Result<(), ServeError> {
-    let Booted { config, lock, listener, spawners, tree, backend, swept, landlock_abi } = booted;
+    let Booted { config, lock, listener, spawners, tree, backend, swept, landlock_abi, admin_token } = booted;
     for leftover in &swept {
         tracing::warn!(?leftover, "an earlier life had left this; it is gone now");
     }
@@ -85,7 +85,9 @@ pub async fn serve(booted: Booted, ready: impl FnOnce()) -> Result<(), ServeErro
     crate::cosign::compare_all(&node).await.map_err(ServeError::RolledBack)?;
     crate::lost::close_open(&node, crate::lost::Why::Restarted, |_, _| false).await.map_err(ServeError::Lost)?;
     node.restore().await.map_err(ServeError::Registries)?;
-    node.write_admin_token()?;
+    if let Some(file) = admin_token {
+        node.write_admin_token(file)?;
+    }
     let listener = UnixListener::from_std(listener)?;
     // Before anybody hears that it is ready, and may want it to end.
     let signals = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];

@@ -2,6 +2,7 @@
 
 mod audit;
 pub(crate) mod blob;
+mod cluster;
 mod contract;
 mod domain;
 mod execution;
@@ -60,6 +61,7 @@ pub fn action(command: Command, payload: &Value) -> Result<Action, Refusal> {
             .or_else(|| contract::action(other, what))
             .or_else(|| plan::action(other, what))
             .or_else(|| state::action(other, what))
+            .or_else(|| cluster::action(other))
             .or_else(|| node::action(other, what)),
     };
     found.ok_or_else(|| Refusal::new(Code::CommandUnknown, format!("{} {what}", command.name())))
@@ -94,7 +96,8 @@ pub async fn carry_out(node: &Node, call: &mut Call, reply: &Reply) -> Result<()
         Command::Contract => contract::carry_out(node, call, reply).await,
         Command::Plan => plan::carry_out(node, call, reply).await,
         Command::State => state::carry_out(node, call, reply).await,
-        Command::Node | Command::Nodes | Command::Sweep => node::carry_out(node, call, reply).await,
+        Command::Nodes | Command::ClusterRoot => cluster::carry_out(node, call, reply).await,
+        Command::Node | Command::Sweep => node::carry_out(node, call, reply).await,
         other => Err(Refusal::new(Code::CommandUnknown, other.name())),
     }
 }

@@ -1,5 +1,7 @@
 //! The node itself: who it is, and what earlier lives left behind.
 
+use std::sync::atomic::Ordering;
+
 use remand_authority::table::Action;
 use remand_model::PROTOCOL_VERSION;
 use remand_model::envelope::Command;
@@ -13,7 +15,7 @@ use crate::notary::chain;
 
 pub fn action(command: Command, _what: &str) -> Option<Action> {
     match command {
-        Command::Node | Command::Nodes => Some(Action::NodeList),
+        Command::Node => Some(Action::NodeList),
         Command::Sweep => Some(Action::NodeDrain),
         _ => None,
     }
@@ -32,14 +34,15 @@ pub async fn carry_out(node: &Node, call: &mut Call, reply: &Reply) -> Result<()
             reply.answer(&sweep(node, wanted.dry_run)?).await;
         }
         _ => {
-            let queued = node.admission.waiting_count();
+            let (all, queued) = (node.running_count(), node.admission.waiting_count());
             let refuses = node.ledger.poisoned().map(|cause| chain(&*cause));
             let it = json!({
-                "node_id": node.config.node_id, "executions": node.running_count().saturating_sub(queued),
-                "queued": queued, "executions_at_once": node.config.bounds.executions_at_once,
-                "strategy": node.admission.strategy(), "ledger_refuses": refuses,
+                "protocol_version": PROTOCOL_VERSION, "node_id": node.config.node_id,
+                "executions": all.saturating_sub(queued), "queued": queued,
+                "connections": node.connections.load(Ordering::Relaxed), "strategy": node.admission.strategy(),
+                "ledger_refuses": refuses,
             });
-            reply.answer(&json!({"protocol_version": PROTOCOL_VERSION, "nodes": [it]})).await;
+            reply.answer(&it).await;
         }
     }
     Ok(())
