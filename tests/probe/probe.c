@@ -227,7 +227,10 @@ static int survive(int leaves) {
         if (fork()) _exit(0);
         for (int s = 1; s < 65; s++) signal(s, SIG_IGN);
         if (i == 1) kill(getpid(), SIGSTOP);
-        while (i == 2 && fork() == 0) setsid(), usleep(1000);
+        while (i == 2) { // never the same process for long
+            if (fork()) _exit(0);
+            setsid(), usleep(1000);
+        }
         while (1) pause();
     }
     usleep(100000);

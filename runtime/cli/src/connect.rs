@@ -13,21 +13,25 @@ use crate::start;
 
 /// A token is at most 4 KiB before base64.
 const TOKEN_BYTES_MAX: u64 = 8 << 10;
-/// A daemon that goes idle can go away between our connect and its answer; another one is started then.
-const ATTEMPTS: usize = 3;
+/// A daemon that goes idle can go away between our connect and its answer; another one is started then. Nothing was asked
+/// for yet.
+const ATTEMPTS: usize = 6;
 
 /// Connects, shakes hands and attaches.
 pub(crate) fn attached(global: &Global) -> Result<Client, Failure> {
     let token = global.token_file.as_deref().map(token).transpose()?;
-    let mut client = greeted(&global.socket)?;
-    client.attach(&global.tenant, token.as_deref())?;
-    Ok(client)
+    let greet = |mut client: Client| {
+        client.hello()?;
+        client.attach(&global.tenant, token.as_deref())?;
+        Ok(client)
+    };
+    greeted(&global.socket, greet)
 }
 
-fn greeted(socket: &Path) -> Result<Client, Failure> {
+fn greeted(socket: &Path, greet: impl Fn(Client) -> Result<Client, ClientError>) -> Result<Client, Failure> {
     let mut last = None;
     for _ in 0..ATTEMPTS {
-        match Client::connect(socket).and_then(greet) {
+        match Client::connect(socket).and_then(&greet) {
             Ok(client) => return Ok(client),
             Err(error @ ClientError::NotListening { .. }) => {
                 start::daemon(socket)?;
@@ -38,11 +42,6 @@ fn greeted(socket: &Path) -> Result<Client, Failure> {
         }
     }
     Err(last.unwrap_or(ClientError::Closed).into())
-}
-
-fn greet(mut client: Client) -> Result<Client, ClientError> {
-    client.hello()?;
-    Ok(client)
 }
 
 fn token(path: &Path) -> Result<String, Failure> {

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use remand_cgroup::{Cell, Signal, Watch};
 use remand_ledger::blob::{BlobError, Stored};
-use remand_model::outcome::{Cause, ExecutionResult, InputRecord, OutputFile, printable_path};
+use remand_model::outcome::{Cause, Denial, ExecutionResult, InputRecord, OutputFile, printable_path};
 use remand_model::{Digest, TenantId};
+use remand_policy::{Explained, explain_denial, syscall_name};
 use remand_spec::{Record, Stage};
 use sha2::Digest as _;
 use tokio::io::unix::AsyncFd;
@@ -29,6 +30,7 @@ use crate::terminal::Terminal;
 struct Learnt {
     facts: BTreeMap<String, u64>,
     done_ns: BTreeMap<&'static str, u64>,
+    denied: Vec<(u32, u32)>,
     ended: Option<u32>,
     fault: Option<(Stage, u32)>,
     files: Vec<OutputFile>,
@@ -228,10 +230,7 @@ impl<'a> Attendant<'a> {
                 }
                 None
             }
-            Record::Forbidden(number) => {
-                let name = remand_policy::arch::name(number).map_or_else(|| number.to_string(), str::to_owned);
-                Some((Cause::Seccomp { syscall: name }, ""))
-            }
+            Record::Denied(number, 0) => Some((Cause::Seccomp { syscall: syscall_name(number) }, "")),
             Record::Ended(_) | Record::Finished => {
                 clock.hard = Some(Instant::now() + limits::COLLECT_WAIT);
                 self.note(record);
@@ -253,7 +252,8 @@ impl<'a> Attendant<'a> {
             Record::Ended(status) => self.learnt.ended = Some(status),
             Record::Omitted(why, count) => drop(self.learnt.omitted.insert(why.name().into(), count)),
             Record::Finished => self.learnt.finished = true,
-            Record::Ready | Record::File(..) | Record::Listener | Record::Terminal | Record::Forbidden(_) => {}
+            Record::Denied(call, errno) => self.learnt.denied.push((call, errno)),
+            Record::Ready | Record::File(..) | Record::Listener | Record::Terminal => {}
         }
     }
 
@@ -297,6 +297,7 @@ impl<'a> Attendant<'a> {
         let after = |(stage, at): (&'static str, u64)| (stage.to_owned(), at.saturating_sub(started_ns) / 1000);
         result.timing_us.extend(learnt.done_ns.into_iter().map(after));
         result.limits_hit = self.limits_hit;
+        result.denials = learnt.denied.iter().map(|(call, errno)| denial(self.order, *call, *errno)).collect();
         result.enforced.facts = learnt.facts;
         result.outputs.files = learnt.files;
         result.outputs.omitted = learnt.omitted;
@@ -325,6 +326,12 @@ async fn events(watch: &AsyncFd<Watch>) -> Vec<Signal> {
 fn fault(stage: Stage, errno: u32) -> Cause {
     let error = std::io::Error::from_raw_os_error(errno.cast_signed());
     failed(stage.name(), errno, error.to_string())
+}
+
+fn denial(order: &Order, call: u32, errno: u32) -> Denial {
+    let errno = u16::try_from(errno).unwrap_or_default();
+    let Explained { syscall, errno, why, next } = explain_denial(&order.policy_name, &order.syscalls, call, errno);
+    Denial { syscall, errno, why, next }
 }
 
 /// A wait status, see wait(2). The kernel ends a job by itself only for a foreign ABI: all else is asked for by name.

@@ -328,6 +328,7 @@ fn blank(ticket: &Ticket, order: &Order, backend: &str) -> ExecutionResult {
         usage: Usage::default(),
         input: InputRecord::none(),
         outputs: Outputs::none(),
+        denials: Vec::new(),
         enforced: Enforced {
             cgroup_backend: backend.into(),
             policy_sha256: compiled.policy_hash.to_hex(),

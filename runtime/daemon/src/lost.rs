@@ -103,6 +103,7 @@ pub fn bare(execution_id: ExecutionId, tenant_id: TenantId, cause: Cause, enforc
         usage: Usage::default(),
         input: InputRecord::none(),
         outputs: Outputs::none(),
+        denials: Vec::new(),
         enforced,
         timing_us: BTreeMap::new(),
         record: None,

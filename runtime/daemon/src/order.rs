@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use remand_model::run::{RootChoice, RunPlan, RunRequest};
 use remand_model::{Limits, PROTOCOL_VERSION};
-use remand_policy::{Bind, Compiled, GeneratedContent, Library, Mode, Network, Profile, compile};
+use remand_policy::{Bind, Compiled, GeneratedContent, Library, Mode, Network, Profile, Syscalls, compile};
 use remand_spec::{Filter, Landlock, LandlockRule, Link, Mount, Root, SpawnSpec, Text};
 
 /// What the daemon knows about the host when it builds specs.
@@ -39,8 +39,10 @@ pub struct Order {
     pub limits: Limits,
     /// The compiled policy.
     pub compiled: Compiled,
-    /// Digest over the request's claims.
+    /// The policy's name.
     pub policy_name: String,
+    /// What the policy says about system calls, for those that are refused.
+    pub syscalls: Syscalls,
 }
 
 impl Order {
@@ -68,7 +70,7 @@ impl Order {
             None => root_of_policy(&profile, asked_from),
         };
         let spec = spec(request, &profile, &compiled, root);
-        Ok(Self { spec, limits: profile.limits, compiled, policy_name: profile.name })
+        Ok(Self { spec, limits: profile.limits, compiled, policy_name: profile.name, syscalls: profile.syscalls })
     }
 
     /// Puts other limits in the place of the policy's.
@@ -232,6 +234,8 @@ fn spec(request: &RunRequest, profile: &Profile, compiled: &Compiled, root: Root
         access: rule.access,
     };
     let filters = compiled.filters.iter().map(|f| Filter { notify: f.notify, program: f.bytes.clone() }).collect();
+    let answers = compiled.answers.iter();
+    let answers = answers.map(|(call, errno)| (*call, errno.map_or(0, |errno| u32::from(errno.0)))).collect();
     let folder = request.folder.clone().map_or_else(|| profile.process.directory.clone(), PathBuf::from);
     SpawnSpec {
         user: profile.process.uid,
@@ -253,6 +257,7 @@ fn spec(request: &RunRequest, profile: &Profile, compiled: &Compiled, root: Root
             rules: landlock.rules.iter().map(rule).collect(),
         },
         filters,
+        answers,
         argv: request.argv.iter().map(|text| text.clone().into_bytes()).collect(),
         environment: environment(request, profile),
         folder: folder.as_os_str().as_bytes().to_vec(),

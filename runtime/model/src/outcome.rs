@@ -205,6 +205,20 @@ pub struct EnforcedLimit {
     pub found: String,
 }
 
+/// A system call that the policy refused. The program may well have gone on without it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Denial {
+    /// The call's name, or its number where this architecture has no such call.
+    pub syscall: String,
+    /// The error that the program got, like `EPERM`.
+    pub errno: String,
+    /// The policy's reason.
+    pub why: String,
+    /// What would let it through, where anything should.
+    pub next: String,
+}
+
 /// The walls that stood, as read back.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -252,6 +266,9 @@ pub struct ExecutionResult {
     pub input: InputRecord,
     /// What came out.
     pub outputs: Outputs,
+    /// System calls that were refused on the way, in the order of their first time.
+    #[serde(default)]
+    pub denials: Vec<Denial>,
     /// The walls that stood.
     pub enforced: Enforced,
     /// When each stage was done, in microseconds after the request.

@@ -1,5 +1,7 @@
 //! From a profile to what the kernel takes: programs in the order in which they are loaded, masks, and their digests.
 
+use std::collections::BTreeMap;
+
 use remand_model::Digest;
 use serde::Serialize;
 use serde_json::Value;
@@ -10,14 +12,23 @@ use crate::bpf::{self, Instruction};
 use crate::error::PolicyError;
 use crate::interpreter::{self, Action, Call};
 use crate::landlock::{self, Landlock};
-use crate::profile::{Profile, Syscalls, Verdict};
+use crate::profile::{Errno, Profile, Syscalls, Verdict};
 use crate::tree::{self, Segment};
+
+/// What a call that nothing is said about gets.
+const UNKNOWN: Action = Action::Errno(libc::ENOSYS as u16);
+
+/// What the shim calls between the allow list and exec, whether or not the profile allows it.
+const LOADING: [&str; 2] = ["seccomp", "sendmsg"];
 
 /// A profile made ready for one kernel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Compiled {
     /// The seccomp programs, in the order in which they are loaded: the last one no longer lets others be loaded.
     pub filters: Vec<Filter>,
+    /// What the listener answers to a call that the list does not let through, by number: an error number, or nothing where
+    /// the call ends the execution. A number that is not here does not exist: `ENOSYS`.
+    pub answers: BTreeMap<u32, Option<Errno>>,
     /// The Landlock masks and rules.
     pub landlock: Landlock,
     /// How many system calls are allowed.
@@ -34,10 +45,10 @@ pub struct Compiled {
 pub enum Purpose {
     /// Refuses arguments of calls that are otherwise allowed.
     Arguments,
-    /// Tells the daemon of calls that end the execution. Load it with `SECCOMP_FILTER_FLAG_NEW_LISTENER`.
-    Kill,
-    /// The allow list.
+    /// The allow list: asks the listener about everything else. Load it with `SECCOMP_FILTER_FLAG_NEW_LISTENER`.
     Allow,
+    /// Takes away what is needed once more after the list is loaded: loading filters, and sending the listener away.
+    Closing,
 }
 
 /// One seccomp program.
@@ -61,7 +72,7 @@ impl Filter {
         assert!(program.len() <= bpf::INSTRUCTIONS_MAX, "the kernel would refuse {} instructions", program.len());
         let bytes = bpf::encode(program);
         let (sha256, instructions) = (Digest::of(&bytes), program.len());
-        Self { purpose, bytes, notify: purpose == Purpose::Kill, instructions, sha256 }
+        Self { purpose, bytes, notify: purpose == Purpose::Allow, instructions, sha256 }
     }
 
     /// What this program alone answers to `call`.
@@ -72,10 +83,18 @@ impl Filter {
 }
 
 impl Compiled {
-    /// What the kernel does with `call` under all programs together: the most severe answer counts (seccomp(2)).
+    /// What becomes of `call` under all programs together: the most severe answer counts (seccomp(2)), and where that is to
+    /// ask, the listener's. [`Action::Notify`] is what ends the execution.
     #[must_use]
     pub fn verdict(&self, call: &Call) -> Action {
-        self.filters.iter().map(|filter| filter.answer(call)).min().unwrap_or(Action::KillProcess)
+        match self.filters.iter().map(|filter| filter.answer(call)).min() {
+            Some(Action::Notify) => match self.answers.get(&call.number) {
+                Some(Some(errno)) => Action::Errno(errno.0),
+                Some(None) => Action::Notify,
+                None => UNKNOWN,
+            },
+            answer => answer.unwrap_or(Action::KillProcess),
+        }
     }
 
     /// Instructions of all programs together.
@@ -90,50 +109,77 @@ impl Compiled {
 /// # Errors
 /// [`PolicyError::LandlockAbi`] and [`PolicyError::Arguments`].
 pub fn compile(profile: &Profile, landlock_abi: i32) -> Result<Compiled, PolicyError> {
-    let filters = filters(&profile.syscalls)?;
+    let (filters, answers) = (filters(&profile.syscalls)?, answers(&profile.syscalls));
     let landlock = landlock::compile(profile, landlock_abi)?;
-    let confinement_hash = digest(&(&filters, &landlock));
+    let confinement_hash = digest(&(&filters, &answers, &landlock));
     let policy_hash = digest(&(profile, &confinement_hash));
     let syscalls_allowed = profile.syscalls.allowed().count();
-    Ok(Compiled { filters, landlock, syscalls_allowed, confinement_hash, policy_hash })
+    Ok(Compiled { filters, answers, landlock, syscalls_allowed, confinement_hash, policy_hash })
 }
 
 fn filters(syscalls: &Syscalls) -> Result<Vec<Filter>, PolicyError> {
     let arguments = arguments::compile(&syscalls.arguments)?;
     let mut filters: Vec<_> = arguments.values().map(|program| Filter::new(Purpose::Arguments, program)).collect();
-    if syscalls.killed().next().is_some() {
-        filters.push(Filter::new(Purpose::Kill, &kill_list(syscalls)));
-    }
     filters.push(Filter::new(Purpose::Allow, &allow_list(syscalls)));
+    filters.extend(closing(syscalls).map(|program| Filter::new(Purpose::Closing, &program)));
     Ok(filters)
 }
 
-/// Answers every number: as stated where something is stated, else `ENOSYS`; foreign ABIs are killed.
+/// Every number: allowed, or asked about, so that a refusal can be told with its reason; foreign ABIs are killed.
 ///
-/// What the kill list names passes here and is caught by its own program, which answers before: `ENOSYS` would win over it.
+/// What programs try all the time and do without is answered at once and told to nobody: see [`is_quiet`].
 fn allow_list(syscalls: &Syscalls) -> Vec<Instruction> {
-    let of = |verdict| match verdict {
-        Verdict::Allow | Verdict::Kill => Action::Allow,
-        Verdict::Deny(errno) => Action::Errno(errno.0),
+    let of = |name: &str, verdict| match verdict {
+        _ if LOADING.contains(&name) => Action::Allow,
+        Verdict::Allow => Action::Allow,
+        Verdict::Deny(errno) if is_quiet(errno) => Action::Errno(errno.0),
+        Verdict::Deny(_) | Verdict::Kill => Action::Notify,
     };
-    tree::compile(arch::AUDIT_ARCH, &segments(syscalls, Action::Errno(libc::ENOSYS as u16), of))
+    let mut stated = by_number(syscalls, of);
+    stated.extend(LOADING.map(|name| (known(name), Action::Allow)));
+    tree::compile(arch::AUDIT_ARCH, &segments(stated, Action::Notify))
 }
 
-fn kill_list(syscalls: &Syscalls) -> Vec<Instruction> {
-    let of = |verdict| if verdict == Verdict::Kill { Action::Notify } else { Action::Allow };
-    tree::compile(arch::AUDIT_ARCH, &segments(syscalls, Action::Allow, of))
+/// `ENOSYS` and `EOPNOTSUPP` as stated answers are what a program falls back from; `EPERM` is what stops it.
+fn is_quiet(errno: Errno) -> bool {
+    [libc::ENOSYS, libc::EOPNOTSUPP].contains(&i32::from(errno.0))
+}
+
+/// Nothing where the profile allows both calls. Nobody can be asked here: what ends the execution is killed.
+fn closing(syscalls: &Syscalls) -> Option<Vec<Instruction>> {
+    let of = |name| match syscalls.statements.get(name).map(|statement| statement.verdict) {
+        Some(Verdict::Allow) => Action::Allow,
+        Some(Verdict::Deny(errno)) => Action::Errno(errno.0),
+        Some(Verdict::Kill) => Action::KillProcess,
+        None => UNKNOWN,
+    };
+    let stated: BTreeMap<u32, Action> = LOADING.map(|name| (known(name), of(name))).into();
+    let is_needed = stated.values().any(|action| *action != Action::Allow);
+    is_needed.then(|| tree::compile(arch::AUDIT_ARCH, &segments(stated, Action::Allow)))
+}
+
+fn answers(syscalls: &Syscalls) -> BTreeMap<u32, Option<Errno>> {
+    let of = |_: &str, verdict| match verdict {
+        Verdict::Deny(errno) => Some(Some(errno)),
+        Verdict::Kill => Some(None),
+        Verdict::Allow => None,
+    };
+    by_number(syscalls, of).into_iter().filter_map(|(number, answer)| Some((number, answer?))).collect()
+}
+
+fn by_number<T>(syscalls: &Syscalls, of: impl Fn(&str, Verdict) -> T) -> BTreeMap<u32, T> {
+    syscalls.statements.iter().map(|(name, statement)| (known(name), of(name, statement.verdict))).collect()
+}
+
+fn known(name: &str) -> u32 {
+    arch::number(name).expect("resolved profiles name known calls")
 }
 
 /// The whole range of numbers, cut where the action changes.
-fn segments(syscalls: &Syscalls, default: Action, of: impl Fn(Verdict) -> Action) -> Vec<Segment> {
-    let stated = |(name, statement): (&String, &crate::profile::Statement)| {
-        (arch::number(name).expect("resolved profiles name known calls"), of(statement.verdict))
-    };
-    let mut numbers: Vec<(u32, Action)> = syscalls.statements.iter().map(stated).collect();
-    numbers.sort_unstable_by_key(|(number, _)| *number);
+fn segments(stated: BTreeMap<u32, Action>, default: Action) -> Vec<Segment> {
     let mut segments = Vec::new();
     let mut next = 0;
-    for (number, action) in numbers {
+    for (number, action) in stated {
         if number > next {
             segments.push(Segment { start: next, action: default });
         }

@@ -17,7 +17,7 @@ pub enum Action {
     KillProcess,
     /// The call fails with this error number.
     Errno(u16),
-    /// The daemon is told, and ends the execution.
+    /// The listener is asked. As a verdict: it ends the execution.
     Notify,
     /// The call happens.
     Allow,

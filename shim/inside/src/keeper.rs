@@ -14,6 +14,9 @@ use crate::{collect, payload};
 /// `CAP_DAC_READ_SEARCH` and `CAP_KILL`, in the cell's own user namespace: to read any output file, to kill any process.
 const KEPT_CAPABILITIES: u64 = 1 << 2 | 1 << 5;
 
+/// Refused calls of different numbers that are told of; a payload can try every number there is.
+const TOLD_MAX: usize = 64;
+
 /// Splits the payload off, waits for the end, kills what is left, reports.
 pub fn keep(cell: Prepared) -> std::result::Result<(), Fault> {
     let (cell, pid, status, signals) = split(cell)?;
@@ -21,6 +24,7 @@ pub fn keep(cell: Prepared) -> std::result::Result<(), Fault> {
     drop(terminal);
     let (report, ()) = report.stage(Stage::Split, give_up())?;
     let (mut report, listener) = handed(report, &status)?;
+    let listener = listener.map(|fd| Listener { fd, answers: &spec.answers, told: Vec::new() });
     match wait(&mut report, &signals, listener, pid) {
         Ok(ended) => report.note(Record::Ended(ended as u32)),
         Err(error) => return Err(Fault::new(report, Stage::Split, error)),
@@ -88,11 +92,11 @@ fn handed(mut report: Report, status: &OwnedFd) -> std::result::Result<(Report, 
 }
 
 /// Reaps until the payload's own process has ended. A byte from the daemon is the order to kill; its end is its death.
-fn wait(report: &mut Report, signals: &OwnedFd, listener: Option<OwnedFd>, payload: i32) -> Result<i32> {
+fn wait(report: &mut Report, signals: &OwnedFd, listener: Option<Listener<'_>>, payload: i32) -> Result<i32> {
     let mut listener = listener;
     loop {
         let mut fds = vec![file::readable(report.control()), file::readable(signals.as_fd())];
-        fds.extend(listener.as_ref().map(|listener| file::readable(listener.as_fd())));
+        fds.extend(listener.as_ref().map(|listener| file::readable(listener.fd.as_fd())));
         file::wait_any(&mut fds)?;
         if fds[0].revents != 0 {
             match file::read(report.control(), &mut [0]) {
@@ -100,18 +104,47 @@ fn wait(report: &mut Report, signals: &OwnedFd, listener: Option<OwnedFd>, paylo
                 _ => process::exit(3),
             }
         }
-        if let Some(asking) = listener.take_if(|_| fds[2].revents != 0)
-            && let Ok(call) = confine::notified_call(asking.as_fd())
-        {
-            report.note(Record::Forbidden(call));
-            report.flush()?;
-            kill_all()?;
+        if let Some(asking) = &mut listener {
+            match fds[2].revents {
+                0 => {}
+                // The caller may have been killed before it was heard.
+                revents if revents & libc::POLLIN != 0 => match asking.answer(report) {
+                    Err(Errno(libc::ENOENT)) => {}
+                    other => other?,
+                },
+                _ => listener = None,
+            }
         }
         if fds[1].revents != 0
             && let Some(status) = reap(signals, payload)?
         {
             return Ok(status);
         }
+    }
+}
+
+/// The end of the filter that asks, and what it has told of.
+struct Listener<'a> {
+    fd: OwnedFd,
+    answers: &'a [(u32, u32)],
+    told: Vec<u32>,
+}
+
+impl Listener<'_> {
+    /// One call: refused, and told the first time; or the end of the job.
+    fn answer(&mut self, report: &mut Report) -> Result<()> {
+        let (id, call) = confine::notified_call(self.fd.as_fd())?;
+        let stated = self.answers.iter().find(|(number, _)| *number == call);
+        let errno = stated.map_or(libc::ENOSYS as u32, |(_, errno)| *errno);
+        if errno == 0 || (self.told.len() < TOLD_MAX && !self.told.contains(&call)) {
+            self.told.push(call);
+            report.note(Record::Denied(call, errno));
+            report.flush()?;
+        }
+        if errno == 0 {
+            return kill_all();
+        }
+        confine::refuse_call(self.fd.as_fd(), id, errno)
     }
 }
 

@@ -134,16 +134,13 @@ fn landlock(wanted: &Landlock, report: &mut Report) -> Result<()> {
     confine::restrict_self(ruleset.as_fd())
 }
 
-/// The filter that asks goes first, while its descriptor can still be sent to the keeper, who is to be asked.
+/// In the order of the spec; the descriptor of the filter that asks goes to the keeper, who is to be asked.
 fn seccomp(spec: &SpawnSpec, report: &mut Report, status: &OwnedFd) -> Result<()> {
     report.fact(Fact::SeccompFilters, spec.filters.len() as u64);
-    let (asking, deciding): (Vec<_>, Vec<_>) = spec.filters.iter().partition(|filter| filter.notify);
-    for filter in asking {
-        let listener = confine::load_filter(&filter.program, true)?.ok_or(Errno(libc::EBADF))?;
-        socket::send(status.as_fd(), &Record::Listener.encode(), &[listener.as_fd()])?;
-    }
-    for filter in deciding {
-        confine::load_filter(&filter.program, false)?;
+    for filter in &spec.filters {
+        if let Some(listener) = confine::load_filter(&filter.program, filter.notify)? {
+            socket::send(status.as_fd(), &Record::Listener.encode(), &[listener.as_fd()])?;
+        }
     }
     Ok(())
 }

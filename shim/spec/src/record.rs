@@ -113,8 +113,6 @@ numbered! {
         ScratchBytesFree = 18 "scratch_bytes_free",
         /// Free inodes of the writable places at the end.
         ScratchInodesFree = 19 "scratch_inodes_free",
-        /// Highest descriptor number that is open for the payload.
-        DescriptorMax = 20 "descriptor_max",
     }
 }
 
@@ -143,8 +141,8 @@ pub enum Record {
     Listener,
     /// The master of the payload's terminal comes with this record.
     Terminal,
-    /// The job made a system call, by number, that its policy ends executions for.
-    Forbidden(u32),
+    /// The job made a system call, by number, that was refused with this error number, or with 0 is its end; told once.
+    Denied(u32, u32),
 }
 
 numbered! {
@@ -179,7 +177,7 @@ impl Record {
             Self::Finished => (9, 0, 0),
             Self::Listener => (10, 0, 0),
             Self::Terminal => (11, 0, 0),
-            Self::Forbidden(call) => (12, call, 0),
+            Self::Denied(call, errno) => (12, call, u64::from(errno)),
         };
         let mut bytes = [0; RECORD_BYTES];
         bytes[..4].copy_from_slice(&u32::to_le_bytes(kind));
@@ -205,7 +203,7 @@ impl Record {
             9 => Self::Finished,
             10 => Self::Listener,
             11 => Self::Terminal,
-            12 => Self::Forbidden(number),
+            12 => Self::Denied(number, u32::try_from(wide).ok()?),
             _ => return None,
         })
     }

@@ -76,7 +76,7 @@ pub struct Landlock {
 /// One seccomp program, see seccomp(2).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filter {
-    /// Whether it asks the daemon (`SECCOMP_RET_USER_NOTIF`); at most one does.
+    /// Whether it asks the keeper (`SECCOMP_RET_USER_NOTIF`); at most one does.
     pub notify: bool,
     /// Eight-byte `sock_filter` instructions.
     pub program: Vec<u8>,
@@ -115,6 +115,8 @@ pub struct SpawnSpec {
     pub landlock: Landlock,
     /// Filters in the order in which they are loaded.
     pub filters: Vec<Filter>,
+    /// What the keeper answers where a filter asks: numbers of calls and error numbers, 0 to end the job; else `ENOSYS`.
+    pub answers: Vec<(u32, u32)>,
     /// Program and arguments; a program without `/` is looked up in the environment's `PATH`.
     pub argv: Vec<Vec<u8>>,
     /// `NAME=value`.
@@ -212,6 +214,7 @@ impl SpawnSpec {
             w.u8(filter.notify.into());
             w.bytes(&filter.program);
         });
+        w.list(&self.answers, |w, (call, errno)| [*call, *errno].into_iter().for_each(|number| w.u32(number)));
         w.list(&self.argv, |w, text| w.bytes(text));
         w.list(&self.environment, |w, text| w.bytes(text));
         w.bytes(&self.folder);
@@ -244,6 +247,7 @@ impl SpawnSpec {
             umask: r.u32()?,
             landlock: Landlock::read(&mut r)?,
             filters: r.list(|r| Ok(Filter { notify: r.flag()?, program: r.owned()? }))?,
+            answers: r.list(|r| Ok((r.u32()?, r.u32()?)))?,
             argv: r.list(Reader::owned)?,
             environment: r.list(Reader::owned)?,
             folder: r.owned()?,

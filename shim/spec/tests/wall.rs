@@ -23,6 +23,7 @@ fn spec() -> SpawnSpec {
         scratch_inodes: 1,
         landlock: Landlock { abi: 1, fs: 1, ..Landlock::default() },
         filters: vec![Filter { notify: false, program: vec![0; 8] }],
+        answers: vec![(272, 1), (246, 0)],
         argv: vec![b"true".into()],
         folder: b"/".into(),
         ..SpawnSpec::default()
@@ -112,7 +113,7 @@ fn every_record_survives_its_bytes() {
         Record::Finished,
         Record::Listener,
         Record::Terminal,
-        Record::Forbidden(101),
+        Record::Denied(272, 1),
     ];
     for record in all {
         assert_eq!(Record::decode(&record.encode()), Some(record));

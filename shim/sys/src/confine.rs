@@ -256,17 +256,29 @@ pub fn load_filter(program: &[u8], listener: bool) -> Result<Option<OwnedFd>> {
     Ok(listener.then(|| adopt(returned)))
 }
 
-/// Takes one notification from a filter's listener, see seccomp_unotify(2): the number of the call, which stays unanswered.
+/// Takes one notification from a filter's listener, see seccomp_unotify(2): its id and the number of the call.
 ///
 /// # Errors
 /// The call's; `ENOENT` where the caller was killed meanwhile.
-pub fn notified_call(listener: BorrowedFd<'_>) -> Result<u32> {
+pub fn notified_call(listener: BorrowedFd<'_>) -> Result<(u64, u32)> {
     // `struct seccomp_notif`: id, pid, flags, then `struct seccomp_data` that starts with the number; 80 bytes.
     const NOTIF_RECV: libc::c_ulong = 0xc050_2100;
     let mut notification = [0_u64; 10];
     // SAFETY: SECCOMP_IOCTL_NOTIF_RECV fills the 80 bytes of a zeroed `struct seccomp_notif`, which `notification` is.
     check(unsafe { libc::ioctl(listener.as_raw_fd(), NOTIF_RECV, notification.as_mut_ptr()) })?;
-    Ok(notification[2] as u32)
+    Ok((notification[0], notification[2] as u32))
+}
+
+/// Lets a notified call fail. Nothing here can let one happen: no value is passed and no flag set.
+///
+/// # Errors
+/// The call's; `ENOENT` where the caller was killed meanwhile.
+pub fn refuse_call(listener: BorrowedFd<'_>, id: u64, errno: u32) -> Result<()> {
+    // `struct seccomp_notif_resp`: id, value, then error and flags of 32 bits each; 24 bytes.
+    const NOTIF_SEND: libc::c_ulong = 0xc018_2101;
+    let mut response = [id, 0, u64::from(errno.wrapping_neg())];
+    // SAFETY: SECCOMP_IOCTL_NOTIF_SEND reads the 24 bytes of a `struct seccomp_notif_resp`, which `response` is.
+    check(unsafe { libc::ioctl(listener.as_raw_fd(), NOTIF_SEND, response.as_mut_ptr()) }).map(drop)
 }
 
 fn instruction(bytes: &[u8; 8]) -> libc::sock_filter {

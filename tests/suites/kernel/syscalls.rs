@@ -3,6 +3,7 @@
 use remand_tests::cases;
 use remand_tests::stage::{PROBE, Seen, stage};
 use remand_tests::suite::{Case, Verdict};
+use serde_json::Value;
 
 pub const CASES: &[Case] = cases![
     calls_that_nobody_named_do_not_exist,
@@ -17,6 +18,8 @@ pub const CASES: &[Case] = cases![
     an_interrupted_call_that_replaces_the_kernel_ends_the_job_all_the_same,
     calls_of_foreign_abis_end_the_job,
     a_foreign_call_of_a_child_ends_the_child,
+    a_refused_call_is_told_once_with_its_reason_and_what_would_allow_it,
+    who_tries_every_number_is_refused_every_time_and_fills_no_result,
 ];
 
 const EPERM: i64 = 1;
@@ -272,5 +275,31 @@ fn a_foreign_call_of_a_child_ends_the_child() -> Verdict {
     let script = format!("{PROBE} i386 20; echo $?; {PROBE} calls x=0x40000027:; echo $?");
     let seen = stage().shell(&["-v", &volume], &script).expect(0);
     assert_eq!(seen.text(), "159\n159\n");
+    Verdict::Proved
+}
+
+fn a_refused_call_is_told_once_with_its_reason_and_what_would_allow_it() -> Verdict {
+    let words = ["calls", "a=272:0x10000000", "b=272:0x10000000", "c=326:0,0,0,0,0,0", "d=191:@/,@x,0,0"];
+    let seen = stage().probe(&[], &words).expect(0);
+    assert_eq!((seen.answer("a"), seen.answer("b"), seen.answer("c")), (-EPERM, -EPERM, -ENOSYS));
+    let denials = seen.result["denials"].as_array().expect("a list");
+    let of = |denial: &Value, key: &str| denial[key].as_str().unwrap_or_default().to_owned();
+    let told: Vec<_> = denials.iter().map(|denial| of(denial, "syscall") + " " + &of(denial, "errno")).collect();
+    assert_eq!(told, ["unshare EPERM", "copy_file_range ENOSYS"]);
+    assert!(of(&denials[0], "why").contains("namespaces"), "{denials:?}");
+    assert!(of(&denials[1], "next").starts_with("--policy build"), "{denials:?}");
+    Verdict::Proved
+}
+
+fn who_tries_every_number_is_refused_every_time_and_fills_no_result() -> Verdict {
+    let numbers: Vec<String> = (500..900).map(|number| format!("n{number}={number}:")).collect();
+    let volume = format!("{}:/probe", stage().place.path().join("probe").display());
+    let script =
+        format!("for i in 1 2 3 4; do {PROBE} calls {} > /tmp/$i & done; wait; cat /tmp/1 /tmp/4", numbers.join(" "));
+    let seen = stage().shell(&["-v", &volume], &script).expect(0);
+    let lines = seen.lines();
+    assert_eq!(lines.len(), 2 * numbers.len());
+    assert!(lines.iter().all(|(_, line)| line["errno"] == ENOSYS), "{lines:?}");
+    assert_eq!(seen.result["denials"].as_array().map(Vec::len), Some(64));
     Verdict::Proved
 }

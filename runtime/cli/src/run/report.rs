@@ -17,12 +17,27 @@ pub(crate) fn lines(result: &ExecutionResult, limits: Option<&Limits>) -> Vec<St
     if !met.is_empty() {
         lines.push(format!("limits met on the way: {}", met.join(", ")));
     }
+    if result.exit_code != 0 {
+        lines.extend(denials(result));
+    }
     let omitted = result.outputs.omitted.iter().map(|(reason, count)| format!("{count} ({reason})"));
     let omitted: Vec<String> = omitted.collect();
     if !omitted.is_empty() {
         lines.push(format!("output files left out: {}", omitted.join(", ")));
     }
     lines
+}
+
+/// What was refused before a failure may be its reason; a program that came to a good end did without.
+fn denials(result: &ExecutionResult) -> impl Iterator<Item = String> {
+    const SHOWN: usize = 5;
+    let told = result
+        .denials
+        .iter()
+        .take(SHOWN)
+        .map(|denial| format!("refused {} with {}: {}; {}", denial.syscall, denial.errno, denial.why, denial.next));
+    let more = result.denials.len().saturating_sub(SHOWN);
+    told.chain((more > 0).then(|| format!("refused {more} more system calls; --json lists all")))
 }
 
 fn ending(result: &ExecutionResult, limits: Option<&Limits>) -> Option<String> {
