@@ -38,7 +38,11 @@ fn collect(folder: &Path, into: &mut Vec<PathBuf>) {
         let entry = entry.expect("an entry of the checkout");
         let kind = entry.file_type().expect("a kind of file");
         let name = entry.file_name();
-        if kind.is_dir() && !["target", ".git", "__pycache__", "node_modules"].iter().any(|skip| name == *skip) {
+        // Of a linked worktree, `.git` is a file.
+        if ["target", ".git", "__pycache__", "node_modules"].iter().any(|skip| name == *skip) {
+            continue;
+        }
+        if kind.is_dir() {
             collect(&entry.path(), into);
         } else if kind.is_file() {
             into.push(entry.path());

@@ -30,7 +30,7 @@ fn the_host_tells_nothing_through_proc_and_calls() -> Verdict {
     let told: Vec<&String> = lines.iter().filter(|line| !allowed(line) && !line.contains("/proc/mounts")).collect();
     assert!(told.is_empty(), "{told:?}");
     let calls = stage().probe(&[], &["calls", "sysinfo=99:@", "syslog=103:3,@,4096"]).expect(0);
-    assert_eq!((calls.answer("sysinfo"), calls.answer("syslog")), (-1, -1));
+    assert_eq!((calls.answer("sysinfo"), calls.answer("syslog")), (-38, -1));
     Verdict::Proved
 }
 

@@ -1,7 +1,7 @@
 //! Which ends deserve a line, and what the line says.
 
 use remand_model::Limits;
-use remand_model::outcome::{Cause, Enforced, ExecutionResult, InputRecord, Outputs, Usage};
+use remand_model::outcome::{Cause, Denial, Enforced, ExecutionResult, InputRecord, Outputs, Usage};
 use remand_model::{Digest, ExecutionId, PROTOCOL_VERSION};
 
 use super::lines;
@@ -17,6 +17,7 @@ fn result(cause: Cause) -> ExecutionResult {
         usage: Usage::default(),
         input: InputRecord { sha256: Digest::of(b""), bytes: 0, kept: true },
         outputs: Outputs::none(),
+        denials: Vec::new(),
         enforced: Enforced::default(),
         timing_us: [].into(),
         hint: None,
@@ -76,4 +77,21 @@ fn the_daemons_hint_comes_before_ours() {
     let mut refused = result(Cause::Seccomp { syscall: "ptrace".into() });
     refused.hint = Some("use the policy build".into());
     assert!(lines(&refused, None)[0].ends_with("ptrace; use the policy build"));
+}
+
+#[test]
+fn what_was_refused_before_a_failure_is_said_and_before_a_success_not() {
+    let denial = |n: usize| Denial {
+        syscall: format!("call{n}"),
+        errno: "EPERM".into(),
+        why: "a reason".into(),
+        next: "a way".into(),
+    };
+    let mut result = result(Cause::Exited { code: 1 });
+    result.denials = (0..7).map(denial).collect();
+    let said = lines(&result, None);
+    assert_eq!(said[0], "refused call0 with EPERM: a reason; a way");
+    assert_eq!((said.len(), said[5].as_str()), (6, "refused 2 more system calls; --json lists all"));
+    result.exit_code = 0;
+    assert!(lines(&result, None).is_empty());
 }
