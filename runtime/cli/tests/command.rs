@@ -78,6 +78,7 @@ fn result(cause: Cause) -> ExecutionResult {
         usage: Usage::default(),
         input: InputRecord { sha256: Digest::of(b""), bytes: 0, kept: true },
         outputs: Outputs { collected: true, ..Outputs::none() },
+        denials: Vec::new(),
         enforced: Enforced::default(),
         timing_us: [].into(),
         hint: None,

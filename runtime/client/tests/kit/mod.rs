@@ -115,6 +115,7 @@ pub fn result(files: &[(&str, &[u8])]) -> ExecutionResult {
         usage: Usage::default(),
         input: InputRecord { sha256: Digest::of(b""), bytes: 0, kept: true },
         outputs: Outputs { files: files.iter().map(file).collect(), collected: true, ..Outputs::none() },
+        denials: Vec::new(),
         enforced: Enforced::default(),
         timing_us: [].into(),
         hint: None,
