@@ -13,6 +13,7 @@ mod failure;
 mod manual;
 mod out;
 mod output;
+mod people;
 mod policies;
 mod run;
 mod signals;

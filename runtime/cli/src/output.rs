@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::failure::Failure;
+use crate::people;
 use crate::text::printable;
 use crate::verbs::Format;
 
@@ -57,32 +58,33 @@ fn rows(items: &[Value]) -> String {
     let empty = Map::new();
     let objects: Vec<&Map<String, Value>> = items.iter().map(|item| item.as_object().unwrap_or(&empty)).collect();
     if objects.iter().all(|object| object.is_empty()) {
-        return items.iter().map(|item| format!("{}\n", cell(item))).collect();
+        return items.iter().map(|item| format!("{}\n", people::cell("", item))).collect();
     }
-    let mut columns: Vec<&String> = Vec::new();
-    for key in objects.iter().flat_map(|object| object.keys()) {
-        if !columns.contains(&key) {
-            columns.push(key);
-        }
-    }
+    let columns = people::ordered(objects.iter().flat_map(|object| object.keys()).filter(|key| !is_version(key)));
     let mut table = table();
-    table.set_header(columns.iter().map(|column| printable(column).to_uppercase()));
+    table.set_header(columns.iter().map(|column| people::heading(column)));
     for object in objects {
-        table.add_row(columns.iter().map(|column| object.get(*column).map(cell).unwrap_or_default()));
+        let cell = |column: &&String| object.get(*column).map(|value| people::cell(column, value)).unwrap_or_default();
+        table.add_row(columns.iter().map(cell));
     }
     format!("{}\n", table.trim_fmt())
 }
 
 fn facts(answer: &Value) -> String {
-    let Value::Object(members) = answer else { return format!("{}\n", cell(answer)) };
+    let Value::Object(members) = answer else { return format!("{}\n", people::cell("", answer)) };
     if let Some(text) = only_text(members) {
         return text.lines().map(|line| format!("{}\n", printable(line))).collect();
     }
     let mut table = table();
-    for (key, value) in members.iter().filter(|(key, _)| *key != "protocol_version") {
-        table.add_row([printable(key), cell(value)]);
+    for (path, value) in people::facts(members).into_iter().filter(|(path, _)| !is_version(path)) {
+        table.add_row([path, value]);
     }
     if table.is_empty() { String::new() } else { format!("{}\n", table.trim_fmt()) }
+}
+
+/// The protocol's version is for programs.
+fn is_version(path: &str) -> bool {
+    path.rsplit('.').next() == Some("protocol_version")
 }
 
 /// A document that travels as text: a checkpoint, an inclusion proof.
@@ -94,14 +96,6 @@ fn table() -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table
-}
-
-fn cell(value: &Value) -> String {
-    match value {
-        Value::Null => "-".into(),
-        Value::String(text) => printable(text),
-        other => printable(&other.to_string()),
-    }
 }
 
 #[cfg(test)]
