@@ -168,6 +168,15 @@ impl Tree {
         }
     }
 
+    /// What [`Self::cell`] would write for these limits: a file and its text, in their order.
+    ///
+    /// # Errors
+    /// A limit that cannot be set here.
+    pub fn plan(&self, limits: &CellLimits) -> Result<Vec<(&'static str, String)>> {
+        let settings = for_cell(limits, &|controller| self.version(controller))?;
+        Ok(settings.into_iter().filter_map(|setting| Some((setting.file, setting.text?))).collect())
+    }
+
     /// A handle on a cell that exists already, for adopting or ending what an earlier life made.
     ///
     /// # Errors

@@ -230,7 +230,7 @@ fn write_estate(config: &Config, tree: &Tree) -> Result<std::path::PathBuf, Boot
     let mut default = if arguments.until_idle { everything() } else { usual.to_vec() };
     default.push(bytes(&config.state("images")));
     let (mut groups_v1, mut groups_idle, mut group_v2) = (Vec::new(), Vec::new(), None);
-    let entered = tree.hierarchies(false);
+    let entered = tree.hierarchies(config.cells.has_processors());
     for hierarchy in tree.hierarchies(true) {
         match hierarchy.version {
             Version::V1 if !entered.contains(&hierarchy) => groups_idle.push(bytes(&hierarchy.root)),

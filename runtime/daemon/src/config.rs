@@ -7,6 +7,7 @@ use remand_model::Digest;
 
 use crate::access::Access;
 use crate::admission::Bounds;
+use crate::cells::Cells;
 use crate::site::{Site, SiteError};
 
 /// Ids for cells start here: far above what hosts give to people, and outside of what systemd gives to containers.
@@ -89,6 +90,8 @@ pub struct Config {
     pub site: Site,
     /// How much may run and wait.
     pub bounds: Bounds,
+    /// What holds for every cell.
+    pub cells: Cells,
     /// Who may do what.
     pub access: Access,
     /// Mode of the root socket and the group that it belongs to.
@@ -133,6 +136,7 @@ impl Config {
         let user = user_remand().unwrap_or((FALLBACK_ID, FALLBACK_ID));
         let site = Site::read(arguments.config.as_deref(), usual)?;
         let bounds = site.scheduler.bounds(ids_cells)?;
+        let cells = site.cells.on_this_host()?;
         let access = Access::of_host(&site.access)?;
         let socket_for = match &site.socket_group {
             Some(group) => (0o660, group.group_of_host()?),
@@ -141,6 +145,7 @@ impl Config {
         let node_id = arguments.node_id.clone().or_else(|| site.node_id.clone());
         let node_id = node_id.unwrap_or_else(|| DEFAULT_NODE.into());
         Ok(Self {
+            cells,
             socket,
             group,
             ids_first,

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use remand_authority::permit::Permit;
-use remand_cgroup::{Cell, CellLimits, Kill, TenantLimits, Tree};
+use remand_cgroup::{Cell, Kill, TenantLimits, Tree};
 use remand_ledger::Started;
 use remand_ledger::blob::{BlobStore, Stored};
 use remand_model::outcome::{Cause, Enforced, EnforcedLimit, ExecutionResult, InputRecord, Outputs, Usage};
@@ -21,6 +21,7 @@ use tokio::time::timeout;
 
 use crate::attend::Attendant;
 use crate::capture::Watcher;
+use crate::cells::Cells;
 use crate::control::Control;
 use crate::limits;
 use crate::order::Order;
@@ -44,6 +45,8 @@ pub struct Workshop {
     pub housed: Arc<std::sync::Mutex<HashSet<TenantId>>>,
     /// What each tenant is held to as a whole.
     pub walls: Arc<std::sync::Mutex<HashMap<TenantId, TenantLimits>>>,
+    /// What holds for every cell.
+    pub cells: Cells,
     /// Counts cells, so that no two ever share a name.
     pub counter: Arc<AtomicU64>,
 }
@@ -107,7 +110,7 @@ impl Workshop {
         result.enforced.ids_first = slot.first();
         let number = self.counter.fetch_add(1, Ordering::Relaxed);
         let name = format!("{}-{number}", &ticket.execution_id.as_str()[5..21]);
-        let limits = CellLimits::of(&order.limits, 1);
+        let limits = self.cells.limits(&order.limits);
         let made = self.house(&ticket.tenant).and_then(|()| self.tree.cell(&ticket.tenant, &name, &limits));
         let cell = match made {
             Ok(cell) => cell,
@@ -294,7 +297,8 @@ fn control_pair() -> std::io::Result<(OwnedFd, OwnedFd)> {
 }
 
 fn enforced_limit(limit: &remand_cgroup::Enforced) -> EnforcedLimit {
-    EnforcedLimit { name: limit.name.into(), wanted: limit.wanted.clone(), found: limit.found.clone() }
+    let file = limit.file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    EnforcedLimit { name: limit.name.into(), file, wanted: limit.wanted.clone(), found: limit.found.clone() }
 }
 
 fn usage_of(usage: &remand_cgroup::Usage) -> Usage {

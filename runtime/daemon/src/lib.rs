@@ -10,6 +10,7 @@ mod attend;
 pub mod authority;
 pub mod boot;
 pub mod capture;
+pub mod cells;
 pub mod commands;
 pub mod config;
 pub mod contracts;

@@ -92,7 +92,7 @@ impl Order {
 
     /// The order as people read it before it is carried out.
     #[must_use]
-    pub fn plan(&self) -> RunPlan {
+    pub fn plan(&self, groups: Vec<(&'static str, String)>) -> RunPlan {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let root = &self.spec.root;
         let mounts = root.mounts.iter().map(|mount| {
@@ -105,16 +105,12 @@ impl Order {
             "tmpfs -> /tmp /out /work /dev/shm /home/user size={} nr_inodes={}",
             self.spec.scratch_bytes, self.spec.scratch_inodes
         );
-        let limits = &self.limits;
+        let rule = |r: &LandlockRule| format!("{} {}", text(&r.path), remand_policy::access_words(r.access).join(","));
         RunPlan {
             protocol_version: PROTOCOL_VERSION.into(),
             mounts: mounts.chain(links).chain(texts).chain([scratch, "proc -> /proc subset=pid".into()]).collect(),
-            cgroup: vec![
-                format!("memory = {} (swap {})", limits.memory_bytes_max, limits.swap_bytes_max),
-                format!("pids = {} and the keeper", limits.pids_max),
-                format!("cpu = {} thousandths of a processor", limits.cpu_millis_max),
-            ],
-            landlock: self.spec.landlock.rules.iter().map(|r| format!("{} {:#x}", text(&r.path), r.access)).collect(),
+            cgroup: groups.into_iter().map(|(file, text)| format!("{file} = {text}")).collect(),
+            landlock: self.spec.landlock.rules.iter().map(rule).collect(),
             filters: self.compiled.filters.iter().map(|filter| filter.instructions as u64).collect(),
             limits: self.limits,
             environment: self.spec.environment.iter().map(|variable| text(variable)).collect(),

@@ -132,7 +132,10 @@ pub async fn run(node: &Node, call: &mut Call, reply: &Reply) -> Result<(), Refu
     let request: RunRequest = commands::read(&call.payload)?;
     let prepared = prepare(node, &tenant, &request)?;
     if request.dry_run {
-        reply.answer(&prepared.order.plan()).await;
+        let limits = node.workshop.cells.limits(&prepared.order.limits);
+        let groups =
+            node.workshop.tree.plan(&limits).map_err(|error| Refusal::new(Code::ContractInvalid, error.to_string()))?;
+        reply.answer(&prepared.order.plan(groups)).await;
         return Ok(());
     }
     if let Some(kept) = journal::final_result(node, &tenant, &prepared.id)? {

@@ -74,6 +74,7 @@ pub async fn serve(booted: Booted, ready: impl FnOnce()) -> Result<(), ServeErro
         backend,
         housed: Arc::default(),
         walls: Arc::default(),
+        cells: config.cells.clone(),
         counter: Arc::new(AtomicU64::new(0)),
     };
     let library = config.arguments.policies.as_ref().map_or_else(Library::built_in, Library::with_folder);

@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use crate::access::{AccessPart, Id};
 use crate::admission::Bounds;
+use crate::cells::CellsPart;
 
 /// Where the file of the usual instance is.
 pub const USUAL: &str = "/etc/remand/remandd.toml";
@@ -57,6 +58,8 @@ pub struct Site {
     pub socket_group: Option<Id>,
     /// The scheduler.
     pub scheduler: SchedulerPart,
+    /// Every cell.
+    pub cells: CellsPart,
     /// Who may do what.
     pub access: Vec<AccessPart>,
 }

@@ -199,6 +199,9 @@ pub struct Outputs {
 pub struct EnforcedLimit {
     /// The limit's name.
     pub name: String,
+    /// The control group's file that holds it, like `memory.max`.
+    #[serde(default)]
+    pub file: String,
     /// What was asked for.
     pub wanted: String,
     /// What was read back.

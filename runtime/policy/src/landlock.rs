@@ -79,6 +79,20 @@ pub(crate) fn compile(profile: &Profile, abi: i32) -> Result<Landlock, PolicyErr
     })
 }
 
+/// The words of a profile that these rights of a compiled rule come from.
+#[must_use]
+pub fn access_words(access: u64) -> Vec<&'static str> {
+    let has = |word: &Access| access & rights_of(*word).bits() != 0;
+    // What may be read may be listed.
+    let reads = access & BitFlags::from(AccessFs::ReadFile).bits() != 0;
+    let words = Access::ALL.into_iter().filter(has).filter(|word| match word {
+        Access::Read => reads,
+        Access::List => !reads,
+        _ => true,
+    });
+    words.map(Access::word).collect()
+}
+
 fn rights(words: &[Access]) -> BitFlags<AccessFs> {
     words.iter().fold(BitFlags::EMPTY, |rights, word| rights | rights_of(*word))
 }

@@ -27,7 +27,7 @@ mod suggest;
 mod tree;
 mod values;
 
-pub use crate::landlock::{ABI_LEAST, Landlock, LandlockRule};
+pub use crate::landlock::{ABI_LEAST, Landlock, LandlockRule, access_words};
 pub use check::check;
 pub use compile::{Compiled, Filter, Purpose, compile};
 pub use denial::{Explained, explain_denial, syscall_name};

@@ -1,5 +1,12 @@
 //! Sizes (`512M`), durations (`30s`), processors (`1.5`) and counts, as people write them.
 
+/// The largest number that every reader of a record reads as it is: the domain of canonical documents.
+const MOST: u64 = (1 << 53) - 1;
+
+fn too_large(text: &str) -> String {
+    format!("{text:?} is larger than anything that can be asked for")
+}
+
 /// Bytes: a whole number, with `K`, `M`, `G` or `T` (powers of 1024) and an optional `B` or `iB`.
 pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     let wrong = || format!("{text:?} is no size; write a whole number of bytes, or one with K, M, G or T, like 512M");
@@ -14,8 +21,11 @@ pub(crate) fn bytes(text: &str) -> Result<u64, String> {
         "t" | "tb" | "tib" => 40,
         _ => return Err(wrong()),
     };
-    let number: u64 = digits.parse().map_err(|_| wrong())?;
-    number.checked_mul(1 << shift).filter(|bytes| *bytes <= i64::MAX as u64).ok_or_else(wrong)
+    if digits.is_empty() {
+        return Err(wrong());
+    }
+    let bytes = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
+    bytes.filter(|bytes| *bytes <= MOST).ok_or_else(|| too_large(text))
 }
 
 /// Milliseconds: a number with `ms`, `s`, `m` or `h`; without a unit, seconds.
@@ -41,7 +51,8 @@ pub(crate) fn cpu_millis(text: &str) -> Result<u64, String> {
 
 /// A whole number.
 pub(crate) fn count(text: &str) -> Result<u64, String> {
-    text.trim().parse().map_err(|_| format!("{text:?} is no whole number"))
+    let count: u64 = text.trim().parse().map_err(|_| format!("{text:?} is no whole number"))?;
+    if count <= MOST { Ok(count) } else { Err(too_large(text)) }
 }
 
 /// A decimal number of at most three decimals times `scale`, in integers only; nothing where it is malformed or overflows.
@@ -53,7 +64,7 @@ fn thousandths(text: &str, scale: u64) -> Option<u64> {
     }
     let thousandth: u64 = format!("{fraction:0<3}").parse().ok()?;
     let whole = whole.parse::<u64>().ok()?.checked_mul(scale)?;
-    whole.checked_add(thousandth.checked_mul(scale)? / 1000).filter(|value| *value <= i64::MAX as u64)
+    whole.checked_add(thousandth.checked_mul(scale)? / 1000).filter(|value| *value <= MOST)
 }
 
 #[cfg(test)]
