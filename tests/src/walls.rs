@@ -34,7 +34,10 @@ pub const ARROWS: [(&str, &[&str]); 15] = [
         ],
     ),
     ("remand-client", &["remand-model"]),
-    ("remand-cli", &["remand-model", "remand-client", "remand-host", "remand-policy", "remand-ledger"]),
+    (
+        "remand-cli",
+        &["remand-model", "remand-client", "remand-host", "remand-policy", "remand-ledger", "remand-authority"],
+    ),
 ];
 
 /// The one crate that may use everything.

@@ -15,6 +15,8 @@ mod verify;
 pub use registry::{Allowed, Presented, Revocation, TOKENS_MAX, TokenRecord, TokenRegistry, VerifiedToken, refund};
 pub use verify::BlockId;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use biscuit_auth::builder::Algorithm;
 use biscuit_auth::datalog::SymbolTable;
 use biscuit_auth::{BiscuitBuilder, BlockBuilder, KeyPair, PublicKey, UnverifiedBiscuit};
@@ -48,6 +50,20 @@ impl TokenBytes {
             1..=TOKEN_BYTES_MAX => Ok(Self(bytes)),
             len => Err(Refusal::new(Code::TokenTooLarge, format!("{len} bytes; {TOKEN_BYTES_MAX} at most"))),
         }
+    }
+
+    /// A token from its text: base64 for URLs, without padding.
+    ///
+    /// # Errors
+    /// `token_forged` where it is no such text, and those of [`TokenBytes::new`].
+    pub fn from_text(text: &str) -> Result<Self, Refusal> {
+        Self::new(URL_SAFE_NO_PAD.decode(text.trim()).map_err(|_| forged())?)
+    }
+
+    /// The token as text, to hand it to its holder. Never to a log, an event or an error.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        URL_SAFE_NO_PAD.encode(&self.0)
     }
 
     /// The bytes, to hand them to their holder. Never to a log, an event or an error.

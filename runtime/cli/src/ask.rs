@@ -5,9 +5,11 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use remand_authority::token::{self, TokenBytes};
 use remand_client::Client;
 use remand_model::TenantId;
 use remand_model::envelope::Command;
+use remand_model::grant::Narrowing;
 use remand_model::quota::Quota;
 use serde_json::{Value, json};
 
@@ -64,9 +66,10 @@ const fn quota_of(given: &QuotaArguments) -> Quota {
     }
 }
 
-pub(crate) fn token(global: &Global, verb: &TokenVerb) -> Result<u8, Failure> {
+pub(crate) fn tokens(global: &Global, verb: &TokenVerb) -> Result<u8, Failure> {
     match verb {
         TokenVerb::Issue { grant, out } => issue(global, grant, out),
+        TokenVerb::Delegate { narrowing, out } => delegate(global, narrowing, out),
         TokenVerb::Revoke { token_id } => ask(global, Command::Token, &json!({"token_id": token_id, "what": "revoke"})),
         TokenVerb::List => ask(global, Command::Token, &json!({"what": "list"})),
     }
@@ -87,6 +90,25 @@ fn issue(global: &Global, grant: &Path, out: &Path) -> Result<u8, Failure> {
     written.map_err(Failure::file("write", out, "revoke the token and issue another one"))?;
     say_plain(&format!("token in {}", out.display()));
     output::print(&issued, global.format).map(|()| 0)
+}
+
+/// Offline, as whoever holds a token can always do. What would widen it is refused here, and by the daemon all the same.
+fn delegate(global: &Global, narrowing: &Path, out: &Path) -> Result<u8, Failure> {
+    const NEXT: &str = "correct the narrowing";
+    let held = global.token_file.as_deref();
+    let held = held.ok_or_else(|| Failure::asked("name the token that is narrowed with --token-file"))?;
+    let wrong = |why: &dyn std::fmt::Display| Failure::asked(format!("{}: {why}; {NEXT}", narrowing.display()));
+    let document = documents::read(narrowing)?;
+    let narrowing: Narrowing = serde_json::from_value(document).map_err(|bad| wrong(&bad))?;
+    let mut entropy = [0; 32];
+    getrandom::fill(&mut entropy).map_err(|bad| Failure::system("ask for random bytes")(io::Error::other(bad)))?;
+    let held = TokenBytes::from_text(&connect::token(held)?).map_err(|bad| Failure::asked(bad.to_string()))?;
+    let narrower = token::delegate(&held, &narrowing, &entropy).map_err(|bad| wrong(&bad))?;
+    let mut file = new_file(out)?;
+    let written = writeln!(file, "{}", narrower.to_text()).and_then(|()| file.sync_all());
+    written.map_err(Failure::file("write", out, "remove it and try again"))?;
+    say_plain(&format!("token in {}", out.display()));
+    Ok(0)
 }
 
 fn new_file(path: &Path) -> Result<std::fs::File, Failure> {

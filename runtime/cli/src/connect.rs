@@ -44,7 +44,8 @@ fn greeted(socket: &Path, greet: impl Fn(Client) -> Result<Client, ClientError>)
     Err(last.unwrap_or(ClientError::Closed).into())
 }
 
-fn token(path: &Path) -> Result<String, Failure> {
+/// The text of a token's file.
+pub(crate) fn token(path: &Path) -> Result<String, Failure> {
     const NEXT: &str = "name a readable file with --token-file";
     const OTHERS: u32 = 0o077;
     let file = File::open(path).map_err(Failure::file("open the token file", path, NEXT))?;

@@ -74,7 +74,7 @@ fn act(global: &Global, verb: &Verb) -> Result<u8, Failure> {
         Verb::Audit(verb) => audit::audit(global, verb),
         Verb::Tenant(verb) => ask::tenant(global, verb),
         Verb::Quota(verb) => ask::quota(global, verb),
-        Verb::Token(verb) => ask::token(global, verb),
+        Verb::Token(verb) => ask::tokens(global, verb),
         Verb::Domain(verb) => ask::domain(global, verb),
         Verb::Contract(verb) => ask::contract(global, verb),
         Verb::Plan(verb) => ask::plan(global, verb),

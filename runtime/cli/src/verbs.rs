@@ -274,7 +274,15 @@ pub(crate) enum TokenVerb {
         #[arg(long, value_name = "F")]
         out: PathBuf,
     },
-    /// Revoke a token and everything delegated from it
+    /// Narrow the token of --token-file without asking anybody, and write the narrower one into a file of its own
+    Delegate {
+        /// What it is narrowed to (rights, triggers, expires_s, calls_max, cpu_ms_max), as JSON or TOML
+        narrowing: PathBuf,
+        /// File that takes the narrower token; must not exist
+        #[arg(long, value_name = "F")]
+        out: PathBuf,
+    },
+    /// Revoke a token and everything delegated from it, and end what runs under it
     Revoke { token_id: String },
     /// List the tenant's tokens
     List,

@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use remand_authority::Clock;
 use remand_authority::permit::Authority;
 use remand_authority::session::Tenancy;
@@ -203,21 +201,6 @@ pub fn clock(ledger: &Ledger, tenant: &TenantId) -> Clock {
     let wall_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let last_event_s = ledger.head(tenant).map_or(0, |head| head.wall_clock_us / 1_000_000);
     Clock { wall_s, last_event_s, mono_ms: now_ms() }
-}
-
-/// A token as text.
-#[must_use]
-pub fn spell(token: &TokenBytes) -> String {
-    URL_SAFE_NO_PAD.encode(token.expose())
-}
-
-/// A token from its text.
-///
-/// # Errors
-/// `token_forged`, `token_missing`, `token_too_large`.
-pub fn unspell(text: &str) -> Result<TokenBytes, Refusal> {
-    let bytes = URL_SAFE_NO_PAD.decode(text);
-    TokenBytes::new(bytes.map_err(|_| Refusal::new(Code::TokenForged, "the text is no token"))?)
 }
 
 fn derived(seed: &[u8; 32], purpose: &str) -> [u8; 32] {

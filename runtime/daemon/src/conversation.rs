@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use remand_authority::session::{Request, Session};
 use remand_authority::table::Action;
+use remand_authority::token::TokenBytes;
 use remand_model::canonical::{self, Value};
 use remand_model::envelope::{Command, Frame, HEADER_BYTES, Header, PAYLOAD_BYTES_MAX, STREAM_BYTES_MAX};
 use remand_model::grant::UserId;
@@ -310,7 +311,7 @@ impl Talk {
         if user != own && self.peer.uid != 0 {
             return Err(Refusal::new(Code::TokenUserMismatch, format!("the peer is {own}, not {user}")));
         }
-        let token = token.filter(|text| !text.is_empty()).map(|text| authority::unspell(&text)).transpose()?;
+        let token = token.filter(|text| !text.is_empty()).map(|text| TokenBytes::from_text(&text)).transpose()?;
         let who = Credential { tenant, user, role: self.granted.role, token, peer: self.peer };
         if who.token.is_some() {
             drop(self.node.registries.validate(&who, &self.node.ledger)?);
@@ -319,8 +320,9 @@ impl Talk {
     }
 
     /// A refusal of something that would have had an effect is an event: of the tenant, or of the node where there is none.
+    /// So is whatever a token does not allow.
     async fn note(&self, header: &Header, action: Action, refusal: &Refusal) {
-        if !action.has_effect() && action != Action::Attach {
+        if !action.has_effect() && action != Action::Attach && !refusal.code.is_of_authority() {
             return;
         }
         let known = |tenant: &TenantId| self.node.tenancy(tenant) != remand_authority::session::Tenancy::Unknown;

@@ -17,6 +17,7 @@ pub mod contracts;
 pub mod control;
 pub mod conversation;
 pub mod cosign;
+pub mod direct;
 pub mod domains;
 pub mod execution;
 pub mod export;

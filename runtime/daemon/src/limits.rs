@@ -67,3 +67,5 @@ pub const COMPARED_BYTES_MAX: u64 = 64 << 20;
 pub const PIDS_CHECK: Duration = Duration::from_millis(200);
 /// Pause between two attempts to open a ledger anew after a failed write: an attempt reads every log's edge.
 pub const REOPEN_PAUSE: Duration = Duration::from_secs(1);
+/// Executions that one transaction names where a revoked token ends them; the ledger takes 256 events at once.
+pub const REVOKED_AT_ONCE: usize = 128;

@@ -223,6 +223,26 @@ impl Node {
             .for_each(|(_, execution)| execution.cancel.notify_one());
     }
 
+    /// The tenant's executions that wait or run under this token.
+    #[must_use]
+    pub fn running_under(&self, tenant: &TenantId, token: &TokenId) -> Vec<(ExecutionId, Arc<Execution>)> {
+        let table = self.table();
+        let under = table.iter().filter(|((of, _), execution)| of == tenant && execution.token_id == *token);
+        under.map(|((_, id), execution)| (id.clone(), Arc::clone(execution))).collect()
+    }
+
+    /// That what was permitted may still start: its tenant works, its token was not revoked while it waited.
+    ///
+    /// # Errors
+    /// `tenant_suspended`, `tenant_unknown`, `token_revoked`.
+    pub fn still_permitted(&self, permit: &Permit) -> Result<(), Refusal> {
+        self.active(permit.tenant_id())?;
+        match self.registries.authority().tokens.is_revoked(permit.token_id()) {
+            true => Err(Refusal::new(Code::TokenRevoked, permit.token_id().as_str())),
+            false => Ok(()),
+        }
+    }
+
     /// Takes an execution out of the table and tells whoever waits for it.
     pub fn leave(&self, tenant: &TenantId, id: &ExecutionId, result: Option<Arc<ExecutionResult>>) {
         if let Some(execution) = self.table().remove(&(tenant.clone(), id.clone())) {

@@ -136,7 +136,9 @@ impl Gate for PlanGate {
         let execution = node.enter(permit, execution_id)?;
         let place = node.line_up(permit, execution_id, 0).map_err(NotStarted::Refused);
         let handle = tokio::runtime::Handle::current();
-        let turn = place.and_then(|place| handle.block_on(place.turn(&execution.cancel))).map_err(|why| {
+        let turn = place.and_then(|place| handle.block_on(place.turn(&execution.cancel)));
+        let still = |turn| node.still_permitted(permit).map(|()| turn).map_err(NotStarted::Refused);
+        let turn = turn.and_then(still).map_err(|why| {
             node.leave(tenant, execution_id, None);
             match why {
                 NotStarted::Refused(refusal) => refusal,

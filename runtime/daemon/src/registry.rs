@@ -2,6 +2,8 @@
 //!
 //! Tenants and domains are kept in the chain of the node; quotas, tokens, revocations and contracts in their tenant's.
 
+use std::sync::Arc;
+
 use remand_authority::domain::Descriptor;
 use remand_authority::token::{Revocation, TokenRecord};
 use remand_cgroup::TenantLimits;
@@ -9,17 +11,18 @@ use remand_ledger::store::StateScan;
 use remand_ledger::{StateKey, StateOp, Transaction};
 use remand_model::canonical;
 use remand_model::contract::{Contract, ContractId};
-use remand_model::event::{NewEvent, Subject};
+use remand_model::event::{Cause, NewEvent, Subject};
+use remand_model::grant::TokenId;
 use remand_model::quota::{Dimension, Quota, Usage, WindowUsage};
 use remand_model::refusal::{Code, Refusal};
 use remand_model::role::Role;
-use remand_model::{Digest, EventType, TenantId};
+use remand_model::{Digest, EventType, ExecutionId, TenantId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::authority::{self, LOCAL, NODE, Standing, internal, tenant_named};
-use crate::domains;
-use crate::node::Node;
+use crate::node::{Execution, Node};
+use crate::{domains, limits};
 
 const TENANTS: &str = "registry.tenants";
 const DOMAINS: &str = "registry.domains";
@@ -237,13 +240,47 @@ impl Node {
         self.registries.authority().tokens.admit(record)
     }
 
-    /// Keeps a revocation, then puts it in force.
+    /// Keeps a revocation, then puts it in force; the event that says so.
     ///
     /// # Errors
     /// A refusal: the token still works.
-    pub async fn keep_revocation(&self, of: &TenantId, revoked: Revocation, event: NewEvent) -> Result<(), Refusal> {
-        self.keep(of, event, key(REVOCATIONS, &revoked.block)?, bytes(&revoked)?).await?;
-        self.registries.authority().tokens.revoke(revoked)
+    pub async fn keep_revocation(&self, of: &TenantId, revoked: Revocation, event: NewEvent) -> Result<u64, Refusal> {
+        let set = StateOp::Set { key: key(REVOCATIONS, &revoked.block)?, value: bytes(&revoked)? };
+        let ack = self.append(Transaction::new(of.clone()).event(event).op(set)).await?;
+        self.registries.authority().tokens.revoke(revoked)?;
+        let receipt = ack.events.first().ok_or_else(|| internal("no receipt came with a durable event"))?;
+        Ok(receipt.event_id)
+    }
+
+    /// Ends everything that waits or runs under a token, for the event that revoked it.
+    ///
+    /// What enters the table after this finds the token revoked before it starts.
+    ///
+    /// # Errors
+    /// The reason could not be recorded; it is ended all the same.
+    pub async fn end_under(&self, of: &TenantId, token: &TokenId, because: u64) -> Result<Vec<ExecutionId>, Refusal> {
+        let under = self.running_under(of, token);
+        let recorded = self.record_revoked(of, token, because, &under).await;
+        under.iter().for_each(|(_, execution)| execution.cancel.notify_one());
+        recorded.map(|()| under.into_iter().map(|(id, _)| id).collect())
+    }
+
+    async fn record_revoked(
+        &self,
+        of: &TenantId,
+        token: &TokenId,
+        because: u64,
+        under: &[(ExecutionId, Arc<Execution>)],
+    ) -> Result<(), Refusal> {
+        for some in under.chunks(limits::REVOKED_AT_ONCE) {
+            let mut transaction = Transaction::new(of.clone());
+            for (id, _) in some {
+                let event = own_event("EXECUTION_REVOKED", Subject::from(id).as_str())?;
+                transaction = transaction.event(event.claim("token_id", token.as_str()).because(Cause::Event(because)));
+            }
+            drop(self.append(transaction).await?);
+        }
+        Ok(())
     }
 
     /// Keeps a contract that was validated, and makes it the latest of its id.
@@ -317,7 +354,7 @@ impl Node {
     /// The operating system's.
     pub fn write_admin_token(&self, mut file: std::fs::File) -> std::io::Result<()> {
         use std::io::Write as _;
-        let text = format!("{}\n", authority::spell(self.registries.house()));
+        let text = format!("{}\n", self.registries.house().to_text());
         file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).inspect_err(|_| {
             if let Err(error) = file.set_len(0) {
                 tracing::error!(%error, "half a token is in the first token's file: remove it and start again");

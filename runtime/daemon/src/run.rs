@@ -328,8 +328,7 @@ async fn execute(
     place: Place,
 ) -> Result<ExecutionResult, Refusal> {
     let turn = place.turn(&ticket.cancel).await;
-    // It may have waited long enough for its tenant to be suspended.
-    let turn = turn.and_then(|turn| node.active(&ticket.tenant).map(|()| turn).map_err(NotStarted::Refused));
+    let turn = turn.and_then(|turn| node.still_permitted(&permit).map(|()| turn).map_err(NotStarted::Refused));
     let turn = match turn {
         Ok(turn) => turn,
         Err(why) => {

@@ -2,63 +2,13 @@
 
 mod kit;
 
-use std::os::unix::fs::{PermissionsExt as _, chown};
-use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use kit::people::{NOBODY, ask_as, configured, issue, remand, tenant, token_file};
+use kit::{Place, place};
 
-use kit::{Place, place, text};
-use remand_client::Client;
-use remand_model::envelope::Command as Request;
-use serde_json::{Value, json};
-
-const NOBODY: u32 = 65_534;
-
-/// The command `remand`, where everybody can run it; nothing where it is not built.
-fn remand(place: &Place) -> Option<PathBuf> {
-    let built = Path::new(env!("CARGO_BIN_EXE_remandd")).with_file_name("remand");
-    if !built.is_file() {
-        eprintln!("skipped: remand is not built: cargo build -p remand-cli");
-        return None;
-    }
-    let own = place.path().join("remand");
-    std::fs::copy(&built, &own).expect("our own folder");
-    Some(own)
-}
-
-fn configured(place: &Place, access: &str) -> String {
-    let path = place.path().join("remandd.toml");
-    std::fs::write(&path, access).expect("our own folder");
-    path.display().to_string()
-}
-
-/// What the command prints as this user, or what it says where it fails.
-fn ask_as(uid: u32, place: &Place, remand: &Path, arguments: &[&str]) -> Result<Value, String> {
-    let mut command = Command::new(remand);
-    command.args(["-o", "json"]).args(arguments).uid(uid).gid(uid).current_dir("/").env_clear();
-    command.env("REMAND_SOCKET", place.path().join("run/root.sock")).stdin(Stdio::null());
-    let output = command.output().expect("remand starts");
-    if output.status.success() {
-        return Ok(serde_json::from_slice(&output.stdout).unwrap_or(Value::Null));
-    }
-    Err(String::from_utf8_lossy(&output.stderr).into_owned())
-}
-
-/// A tenant with a quota, and a token of this user's in a file of its own.
-fn equipped(place: &Place, tenant: &str, uid: u32) -> String {
-    drop(place.client(tenant));
-    let mut root: Client = place.client("local");
-    let quota = json!({"max_cpu_seconds": 1000, "max_memory_mb": 1024, "max_disk_mb": 1000, "max_network_kb": 0,
-        "max_concurrent_tasks": 2, "max_pids": 200, "max_output_bytes": 1_u64 << 30, "window_seconds": 3600, "weight": 1});
-    drop(root.ask(Request::Quota, &json!({"what": "register", "tenant_id": tenant, "quota": quota})).expect("a quota"));
-    let grant = json!({"tenant_id": tenant, "user_id": format!("uid-{uid}"), "rights": ["exec.run=*"],
-        "triggers": ["manual"], "expires_s": 4_000_000_000_u64, "calls_max": 20, "cpu_ms_max": 900_000});
-    let issued = root.ask(Request::Token, &json!({"what": "issue", "grant": grant})).expect("issued");
-    let path = place.path().join(format!("{tenant}.token"));
-    std::fs::write(&path, text(&issued, "token")).expect("our own folder");
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("our own file");
-    chown(&path, Some(uid), Some(uid)).expect("root gives files away");
-    path.display().to_string()
+/// A tenant, and a token for nobody in a file of its own.
+fn equipped(place: &Place, name: &str) -> String {
+    tenant(place, name);
+    token_file(place, &format!("{name}.token"), &issue(place, name, "uid-65534", &["exec.run=*"]), NOBODY)
 }
 
 #[test]
@@ -67,7 +17,7 @@ fn an_operator_of_the_configuration_runs_in_its_tenant_and_neither_elsewhere_nor
     let Some(remand) = remand(&place) else { return };
     let access = "[[access]]\nusers = [65534]\nrole = \"operator\"\ntenants = [\"acme\"]\n";
     let _daemon = place.start_with(&["--config", &configured(&place, access)]);
-    let (token, other) = (equipped(&place, "acme", NOBODY), equipped(&place, "globex", NOBODY));
+    let (token, other) = (equipped(&place, "acme"), equipped(&place, "globex"));
     let ask = |arguments: &[&str]| ask_as(NOBODY, &place, &remand, arguments);
 
     ask(&["--tenant", "acme", "--token-file", &token, "run", "--", "true"]).expect("its tenant, its token");
@@ -90,7 +40,7 @@ fn a_viewer_of_the_configuration_looks_and_changes_nothing() {
     let Some(remand) = remand(&place) else { return };
     let access = "[[access]]\ngroups = [65534]\nrole = \"viewer\"\n";
     let _daemon = place.start_with(&["--config", &configured(&place, access)]);
-    let token = equipped(&place, "acme", NOBODY);
+    let token = equipped(&place, "acme");
     let own = ["--tenant", "acme", "--token-file", &token];
     let ask = |arguments: &[&str]| ask_as(NOBODY, &place, &remand, &[&own[..], arguments].concat());
     ask(&["ps"]).expect("a look");

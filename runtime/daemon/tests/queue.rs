@@ -4,22 +4,19 @@ mod kit;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use kit::{Place, audit, kinds, place, request, text};
+use kit::{Place, events_of, kinds, people, place, request, text};
 use remand_client::{Client, ClientError, RunSink};
 use remand_model::ExecutionId;
-use remand_model::envelope::Command;
 use remand_model::outcome::Cause;
 use remand_model::refusal::Code;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// Long enough for a test to end it first.
 const FOREVER: &str = "sleep 1000";
 
 /// A daemon's configuration in which one runs and so many of a tenant wait.
 fn narrow(place: &Place, rest: &str) -> String {
-    let path = place.path().join("remandd.toml");
-    std::fs::write(&path, format!("[scheduler]\nexecutions_at_once = 1\n{rest}")).expect("our own folder");
-    path.display().to_string()
+    people::configured(place, &format!("[scheduler]\nexecutions_at_once = 1\n{rest}"))
 }
 
 fn submit(client: &mut Client, name: &str, script: &str) -> ExecutionId {
@@ -30,31 +27,14 @@ fn state(client: &mut Client, id: &ExecutionId) -> String {
     text(&client.query_execution_status(id).expect("it is known"), "state")
 }
 
-fn events_of(client: &mut Client, id: &ExecutionId) -> Vec<Value> {
-    let found = audit(client, &json!({"what": "query", "subject": format!("execution:{id}"), "limit": 100}));
-    found["events"].as_array().expect("a list").clone()
-}
-
 fn names(events: &[Value]) -> Vec<String> {
     events.iter().map(|event| text(event, "event_type")).collect()
 }
 
-/// A tenant with a quota and a token, and a client of it.
-fn equipped(place: &Place, tenant: &str) -> Client {
-    drop(place.client(tenant));
-    let mut root = place.client("local");
-    let quota = json!({"max_cpu_seconds": 100_000, "max_memory_mb": 100_000, "max_disk_mb": 100_000, "max_network_kb": 0,
-        "max_concurrent_tasks": 100, "max_pids": 10_000, "max_output_bytes": 1_u64 << 40, "window_seconds": 3600,
-        "weight": 100});
-    let quota = json!({"what": "register", "tenant_id": tenant, "quota": quota});
-    drop(root.ask(Command::Quota, &quota).expect("root sets quotas"));
-    let grant = json!({"tenant_id": tenant, "rights": ["exec.run=*"], "triggers": ["manual"],
-        "expires_s": 4_000_000_000_u64, "calls_max": 1000, "cpu_ms_max": 100_000_000});
-    let issued = root.ask(Command::Token, &json!({"what": "issue", "grant": grant})).expect("root issues tokens");
-    let mut client = Client::connect(&place.path().join("run/root.sock")).expect("it listens");
-    client.hello().expect("it greets");
-    client.attach(&tenant.parse().expect("a name"), Some(&text(&issued, "token"))).expect("the token is good");
-    client
+/// A tenant with a quota, and a client of it with a token.
+fn equipped(place: &Place, name: &str) -> Client {
+    people::tenant(place, name);
+    people::attached(place, name, &people::issue(place, name, "root", &["exec.run=*"]))
 }
 
 #[test]

@@ -207,6 +207,12 @@ codes! {
 }
 
 impl Code {
+    /// Whether a token, a scope or a capability was missing, and not something in the request itself.
+    #[must_use]
+    pub const fn is_of_authority(self) -> bool {
+        matches!(self.number(), 300..500)
+    }
+
     /// The code of this name; an unknown name is `internal`, so that a newer peer's refusal stays a refusal.
     #[must_use]
     pub fn from_name(name: &str) -> Self {

@@ -258,6 +258,12 @@ impl TokenRegistry {
         Ok(())
     }
 
+    /// Whether the token of this id was revoked with all that descends from it.
+    #[must_use]
+    pub fn is_revoked(&self, token_id: &TokenId) -> bool {
+        self.records.get(token_id).is_some_and(|known| self.revoked.contains(&known.root))
+    }
+
     /// Refuses every token of an earlier epoch from now on. Epochs only rise.
     pub fn raise_epoch(&mut self, epoch: u64) {
         self.epoch = self.epoch.max(epoch);

@@ -15,6 +15,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::conversation::{Call, Reply};
+use crate::direct;
 use crate::images::unusable;
 use crate::limits;
 use crate::node::Node;
@@ -41,8 +42,14 @@ pub async fn carry_out(node: &Node, call: &mut Call, reply: &Reply) -> Result<()
     let tenant = super::tenant(call)?;
     let asked: Asked = super::read(&call.payload)?;
     match (asked.what.as_str(), asked.sha256) {
-        ("put", None) => put(node, &tenant, call, reply).await,
-        ("get", Some(digest)) => get(node, &tenant, &digest, reply).await,
+        ("put", None) => {
+            direct::holds(node, call, "blob.put")?;
+            put(node, &tenant, call, reply).await
+        }
+        ("get", Some(digest)) => {
+            direct::authorize(node, call, "blob.get", &digest.to_hex()).await?;
+            get(node, &tenant, &digest, reply).await
+        }
         _ => Err(Refusal::new(Code::Malformed, "put takes no sha256, get takes one")),
     }
 }
@@ -74,7 +81,7 @@ async fn put(node: &Node, tenant: &TenantId, call: &mut Call, reply: &Reply) -> 
     while let Some(frame) = next(call).await {
         let refusal = match (frame.header.command, frame.payload.is_empty()) {
             (Command::Data, true) => match writer.take() {
-                Some(writer) => return finish(node, tenant, writer, reply).await,
+                Some(writer) => return finish(node, call, writer, reply).await,
                 None => return Ok(()),
             },
             (Command::Data, false) => take(&mut writer, &frame.payload),
@@ -94,9 +101,10 @@ fn take(writer: &mut Option<BlobWriter>, bytes: &[u8]) -> Result<(), Refusal> {
     writer.as_mut().map_or(Ok(()), |writer| writer.take(bytes)).map_err(unusable)
 }
 
-async fn finish(node: &Node, tenant: &TenantId, writer: BlobWriter, reply: &Reply) -> Result<(), Refusal> {
+async fn finish(node: &Node, call: &Call, writer: BlobWriter, reply: &Reply) -> Result<(), Refusal> {
     let stored = tokio::task::block_in_place(|| writer.finish()).map_err(unusable)?;
-    keep(node, tenant, &stored).await?;
+    direct::authorize(node, call, "blob.put", &stored.digest().to_hex()).await?;
+    keep(node, &super::tenant(call)?, &stored).await?;
     let (sha256, bytes) = (stored.digest(), stored.bytes());
     reply.answer(&json!({"protocol_version": PROTOCOL_VERSION, "sha256": sha256, "bytes": bytes})).await;
     Ok(())

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::conversation::{Call, Reply};
+use crate::direct;
 use crate::node::Node;
 use crate::unrecorded;
 
@@ -50,6 +51,9 @@ pub fn refusal(error: StateError) -> Refusal {
 pub async fn carry_out(node: &Node, call: &mut Call, reply: &Reply) -> Result<(), Refusal> {
     let asked: Asked = super::read(&call.payload)?;
     let tenant = super::tenant(call)?;
+    // A list is of what starts with its prefix.
+    let resource = if asked.what == "list" { &asked.prefix } else { &asked.key };
+    direct::authorize(node, call, &format!("state.{}", asked.what), resource).await?;
     let about = Subject::from(&tenant);
     let state = TenantState::new(node.ledger.clone(), tenant, DEFAULT_QUOTA);
     let answer = tokio::task::block_in_place(|| act(&state, &about, &asked)).map_err(refusal)?;

@@ -10,7 +10,7 @@ use remand_model::{PROTOCOL_VERSION, TenantId};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::authority::{internal, spell};
+use crate::authority::internal;
 use crate::conversation::{Call, Reply};
 use crate::node::Node;
 
@@ -81,7 +81,7 @@ async fn issue(node: &Node, call: &Call, asked: Asked, reply: &Reply) -> Result<
     let (id, tenant) = (&grant.token_id, &grant.tenant_id);
     let answer = json!({
         "protocol_version": PROTOCOL_VERSION, "token_id": id, "tenant_id": tenant, "user_id": grant.user_id,
-        "expires_s": grant.expires_s, "token": spell(&token),
+        "expires_s": grant.expires_s, "token": token.to_text(),
     });
     reply.answer(&answer).await;
     Ok(())
@@ -94,8 +94,10 @@ async fn revoke(node: &Node, call: &Call, asked: Asked, reply: &Reply) -> Result
     let id = asked.token_id.ok_or_else(|| Refusal::new(Code::Malformed, "token_id is missing"))?;
     let revocation = node.registries.authority().tokens.revocation(&id, &tenant)?;
     let event = call.by().event("TOKEN_REVOKED", &format!("token:{id}"))?;
-    node.keep_revocation(&tenant, revocation, event).await?;
-    reply.answer(&json!({"protocol_version": PROTOCOL_VERSION, "token_id": id, "revoked": true})).await;
+    let revoked = node.keep_revocation(&tenant, revocation, event).await?;
+    let ended = node.end_under(&tenant, &id, revoked).await?;
+    let answer = json!({"protocol_version": PROTOCOL_VERSION, "token_id": id, "revoked": true, "ended": ended});
+    reply.answer(&answer).await;
     Ok(())
 }
 
@@ -106,6 +108,6 @@ async fn narrow(node: &Node, call: &Call, asked: Asked, reply: &Reply) -> Result
     let mut entropy = [0; 32];
     getrandom::fill(&mut entropy).map_err(internal)?;
     let token = delegate(node.registries.token_of(&who)?, &narrowing, &entropy)?;
-    reply.answer(&json!({"protocol_version": PROTOCOL_VERSION, "token": spell(&token)})).await;
+    reply.answer(&json!({"protocol_version": PROTOCOL_VERSION, "token": token.to_text()})).await;
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! A daemon on folders of a test's own, and clients of it.
 #![allow(dead_code, reason = "not every suite needs everything")]
 
+pub mod people;
+
 use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -181,4 +183,10 @@ impl FileSink for Folder {
         self.1 = None;
         Ok(())
     }
+}
+
+/// What the chain says of an execution, in order.
+pub fn events_of(client: &mut Client, id: &ExecutionId) -> Vec<Value> {
+    let found = audit(client, &json!({"what": "query", "subject": format!("execution:{id}"), "limit": 100}));
+    found["events"].as_array().expect("a list").clone()
 }
