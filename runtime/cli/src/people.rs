@@ -91,7 +91,8 @@ fn walk(path: &str, key: &str, value: &Value, into: &mut Vec<(String, String)>) 
 fn named(item: &Value) -> Option<(String, String)> {
     let mut members = item.as_object()?.clone();
     let name = members.remove("name")?;
-    Some((printable(name.as_str()?), cell("", &Value::Object(members))))
+    let words = members.iter().map(|(key, value)| format!("{}={}", printable(key), whole(key, value)));
+    Some((printable(name.as_str()?), words.collect::<Vec<_>>().join(" ")))
 }
 
 /// A member has the unit of its own name, else that of the object which it is in: `timing_us.exec`.

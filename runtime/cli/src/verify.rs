@@ -4,9 +4,10 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use remand_ledger::bundle::{BUNDLE_BYTES_MAX, Trust, verify_proof};
+use remand_ledger::bundle::{BUNDLE_BYTES_MAX, Trust, Verdict, verify_proof};
 use remand_ledger::keys::{AttestKey, LogKey, WitnessKey};
 use remand_ledger::policy_file::Policy;
+use remand_ledger::provenance::Artifact;
 use remand_ledger::verify::{Options, Progress, Report, verify_export};
 use serde_json::json;
 
@@ -100,16 +101,43 @@ pub(crate) fn proof(format: Format, file: &Path, trust: &TrustArguments) -> Resu
             return Ok(1);
         }
     };
+    if !verdict.attested {
+        say(
+            "the log alone vouches for the statement; name the node's attestation key with --attest to check its signature",
+        );
+    }
+    output::print(&verified(&verdict), format).map(|()| 0)
+}
+
+/// What holds, and what it says.
+fn verified(verdict: &Verdict) -> serde_json::Value {
+    let (claims, seen) = (&verdict.statement.claims, &verdict.statement.observations.seen);
     let cosigned: Vec<_> = verdict.checkpoint.cosigned().iter().map(|(witness, _)| witness).collect();
-    let document = json!({
+    let artifact = |found: &Artifact| json!({"name": found.name, "sha256": found.sha256});
+    json!({
+        "ok": true,
         "attested": verdict.attested,
         "cosigned": cosigned,
         "event_id": verdict.event_id,
-        "ok": true,
         "origin": verdict.origin.to_string(),
         "proof_hash": verdict.proof_hash,
-    });
-    output::print(&document, format).map(|()| 0)
+        "execution_id": claims.execution_id,
+        "tenant_id": claims.tenant_id,
+        "claims": {
+            "contract_hash": claims.contract_hash,
+            "input_hash": claims.input_hash,
+            "output_hash": claims.output_hash,
+            "execution_seed": claims.execution_seed,
+            "isolation_profile_hash": claims.isolation_profile_hash,
+            "artifacts": claims.artifacts.iter().map(artifact).collect::<Vec<_>>(),
+        },
+        "seen": {
+            "node_id": seen.node_id,
+            "token_id": seen.token_id,
+            "cluster_schedule_hash": seen.cluster_schedule_hash,
+            "resource_usage": seen.resource_usage,
+        },
+    })
 }
 
 fn trusted(arguments: &TrustArguments) -> Result<Trust, Failure> {

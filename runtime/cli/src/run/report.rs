@@ -28,16 +28,29 @@ pub(crate) fn lines(result: &ExecutionResult, limits: Option<&Limits>) -> Vec<St
     lines
 }
 
-/// What was refused before a failure may be its reason; a program that came to a good end did without.
+/// What was refused before a failure may be its reason; a program that came to a good end did without. What merely does not
+/// exist is seldom missed: those are named on one line.
 fn denials(result: &ExecutionResult) -> impl Iterator<Item = String> {
     const SHOWN: usize = 5;
-    let told = result
-        .denials
-        .iter()
+    let (absent, refused): (Vec<_>, Vec<_>) = result.denials.iter().partition(|denial| denial.errno == "ENOSYS");
+    let more = refused.len().saturating_sub(SHOWN);
+    let told = refused
+        .into_iter()
         .take(SHOWN)
         .map(|denial| format!("refused {} with {}: {}; {}", denial.syscall, denial.errno, denial.why, denial.next));
-    let more = result.denials.len().saturating_sub(SHOWN);
-    told.chain((more > 0).then(|| format!("refused {more} more system calls; --json lists all")))
+    let names: Vec<_> = absent.iter().take(SHOWN).map(|denial| denial.syscall.as_str()).collect();
+    let others = match absent.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        count => format!(" and {count} others"),
+    };
+    let absent = format!(
+        "system calls that its policy does not have: {}{others}; --json says what allows them",
+        names.join(", ")
+    );
+    told.collect::<Vec<_>>()
+        .into_iter()
+        .chain((more > 0).then(|| format!("refused {more} more system calls; --json lists all")))
+        .chain((!names.is_empty()).then_some(absent))
 }
 
 fn ending(result: &ExecutionResult, limits: Option<&Limits>) -> Option<String> {

@@ -92,6 +92,10 @@ fn what_was_refused_before_a_failure_is_said_and_before_a_success_not() {
     let said = lines(&result, None);
     assert_eq!(said[0], "refused call0 with EPERM: a reason; a way");
     assert_eq!((said.len(), said[5].as_str()), (6, "refused 2 more system calls; --json lists all"));
+    result.denials.iter_mut().for_each(|denial| denial.errno = "ENOSYS".into());
+    let said = lines(&result, None);
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].contains("call0, call1, call2, call3, call4 and 2 others;"), "{said:?}");
     result.exit_code = 0;
     assert!(lines(&result, None).is_empty());
 }
