@@ -16,11 +16,17 @@ use remand_spec::Estate;
 use rustix::fs::FlockOperation;
 
 use crate::config::Config;
+use crate::pools::{self, PoolError};
 use crate::spawner;
 
 /// How long the clearing up after an earlier daemon may take.
 const LOCK_WAIT: std::time::Duration = std::time::Duration::from_secs(4);
 const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
+
+/// The lock's file in the run folder.
+pub(crate) const LOCK_NAME: &str = "remandd.lock";
+/// Says which instance has which pool of ids.
+const POOLS: &str = "/run/remand-ids";
 
 /// The first token's file in the state.
 const ADMIN_TOKEN: &str = "admin.token";
@@ -50,6 +56,9 @@ pub enum BootError {
     /// Control groups.
     #[error("control groups: {0}; run `remand doctor`")]
     Cgroup(#[from] remand_cgroup::CgroupError),
+    /// The pool of ids.
+    #[error("ids for executions: {0}")]
+    Pool(#[from] PoolError),
     /// Landlock.
     #[error("Landlock does not hold on this kernel ({0}); nothing runs without it; run `remand doctor`")]
     Landlock(String),
@@ -90,7 +99,7 @@ fn at(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> BootErr
 ///
 /// # Errors
 /// [`BootError`]; nothing serves then, and nothing is left but folders.
-pub fn boot(config: Config) -> Result<Booted, BootError> {
+pub fn boot(mut config: Config) -> Result<Booted, BootError> {
     if !rustix::process::geteuid().is_root() {
         return Err(BootError::NotRoot);
     }
@@ -98,6 +107,9 @@ pub fn boot(config: Config) -> Result<Booted, BootError> {
     let run = config.arguments.run.clone();
     folder(&run, 0o755, (0, 0))?;
     let lock = lock(&run)?;
+    if let Some(usual) = config.pool {
+        config.use_pool(pools::reserve(Path::new(POOLS), &run, usual)?);
+    }
     state_folders(&config)?;
     let layout = Layout::detect()?;
     let tree = Tree::prepare(&layout, &config.group, config.user.0, config.user.1)?;
@@ -205,7 +217,7 @@ fn admin_token(config: &Config) -> Result<Option<File>, BootError> {
 /// The kernel releases this lock when its holders end, however they end, so it is never stale. The spawners hold it too,
 /// until they have cleared up after a daemon that is gone: so long a new one waits.
 fn lock(run: &Path) -> Result<File, BootError> {
-    let path = run.join("remandd.lock");
+    let path = run.join(LOCK_NAME);
     let mut file =
         File::options().create(true).truncate(false).read(true).write(true).open(&path).map_err(at("open", &path))?;
     let deadline = std::time::Instant::now() + LOCK_WAIT;

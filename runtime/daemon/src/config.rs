@@ -8,6 +8,7 @@ use remand_model::Digest;
 use crate::access::Access;
 use crate::admission::Bounds;
 use crate::cells::Cells;
+use crate::pools::POOLS;
 use crate::site::{Site, SiteError};
 
 /// Ids for cells start here: far above what hosts give to people, and outside of what systemd gives to containers.
@@ -100,6 +101,8 @@ pub struct Config {
     pub socket: PathBuf,
     /// Name of the control group of this instance.
     pub group: String,
+    /// Which pool of ids this instance would like to have; the usual instance has its own.
+    pub pool: Option<u32>,
     /// First host id of the pool.
     pub ids_first: u32,
     /// Ranges of the pool.
@@ -110,7 +113,20 @@ pub struct Config {
     pub user: (u32, u32),
 }
 
+/// The first id of a pool; of the usual instance's where none is named.
+const fn ids_first(pool: Option<u32>) -> u32 {
+    match pool {
+        None => IDS_FIRST,
+        Some(pool) => IDS_FIRST + (IDS_CELLS + pool * IDS_CELLS_OTHER) * remand_spec::estate::IDS_OF_A_CELL,
+    }
+}
+
 impl Config {
+    /// Takes another pool of ids.
+    pub const fn use_pool(&mut self, pool: u32) {
+        (self.pool, self.ids_first) = (Some(pool), ids_first(Some(pool)));
+    }
+
     /// Fills everything in.
     ///
     /// # Errors
@@ -124,14 +140,10 @@ impl Config {
             }
         };
         let digest = Digest::of(arguments.run.as_os_str().as_encoded_bytes());
-        let mark = u32::from(digest.as_bytes()[0]) % 64;
         let usual = arguments.run == Path::new(DEFAULT_RUN);
-        let (group, ids_first, ids_cells) = if usual {
-            ("remand".into(), IDS_FIRST, IDS_CELLS)
-        } else {
-            let offset = (IDS_CELLS + mark * IDS_CELLS_OTHER) * remand_spec::estate::IDS_OF_A_CELL;
-            (format!("remand-{}", &digest.to_hex()[..8]), IDS_FIRST + offset, IDS_CELLS_OTHER)
-        };
+        let pool = (!usual).then(|| u32::from(digest.as_bytes()[0]) % POOLS);
+        let group = if usual { "remand".into() } else { format!("remand-{}", &digest.to_hex()[..8]) };
+        let (ids_first, ids_cells) = (ids_first(pool), if usual { IDS_CELLS } else { IDS_CELLS_OTHER });
         let socket = arguments.socket.clone().unwrap_or_else(|| arguments.run.join("root.sock"));
         let user = user_remand().unwrap_or((FALLBACK_ID, FALLBACK_ID));
         let site = Site::read(arguments.config.as_deref(), usual)?;
@@ -148,6 +160,7 @@ impl Config {
             cells,
             socket,
             group,
+            pool,
             ids_first,
             ids_cells,
             programs,

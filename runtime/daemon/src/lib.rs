@@ -33,6 +33,7 @@ pub mod notary;
 pub mod order;
 pub mod pass;
 pub mod plans;
+pub mod pools;
 pub mod presence;
 pub mod ready;
 pub mod registry;
