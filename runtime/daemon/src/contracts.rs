@@ -15,10 +15,10 @@ use remand_model::run::{ContractChoice, RootChoice, RunRequest};
 use remand_model::{Digest, Limits, PROTOCOL_VERSION, RequestId, TenantId};
 
 use crate::authority::{self, Credential, internal};
-use crate::journal;
 use crate::node::Node;
 use crate::order::Order;
 use crate::run::Prepared;
+use crate::{images, journal};
 
 /// The method that executions are.
 const RUN: &str = "exec.run";
@@ -118,7 +118,10 @@ pub fn apply(node: &Node, tenant: &TenantId, contract: &Contract, order: &mut Or
     }
     order.limit(&contract.limits);
     for file in &contract.program.files {
-        order.show_file(&file.path, journal::blob(node, tenant, &file.digest)?);
+        match file.executable {
+            true => order.show_program(&file.path, &images::program(node, tenant, &file.digest)?),
+            false => order.show_file(&file.path, journal::blob(node, tenant, &file.digest)?),
+        }
     }
     Ok(())
 }

@@ -1,7 +1,11 @@
-//! Root images: a tenant's blob becomes a folder, once, at the first execution that asks for it.
+//! Root images and programs: a tenant's blob becomes a folder, or a file that can be executed, once, at the first execution
+//! that asks for it.
 //!
-//! The folder is named by the digest of the image's bytes and shared; who may use it is decided by who has the blob.
+//! Both are named by the digest of the blob's bytes and shared; who may use them is decided by who has the blob.
 
+use std::fs::{File, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use remand_image::Bounds;
@@ -40,6 +44,36 @@ pub fn unpack(node: &Node, tenant: &TenantId, root: &RootChoice) -> Result<(), R
         tracing::info!(%digest, ?unpacked, "an image is unpacked");
         drop((blob, alone));
         Ok(())
+    })
+}
+
+/// The file that can be shown in boxes as a program with these bytes. Blocks while it is copied, the first time.
+///
+/// # Errors
+/// A refusal: the tenant has no such blob, or there is no room for it.
+pub fn program(node: &Node, tenant: &TenantId, digest: &Digest) -> Result<PathBuf, Refusal> {
+    // Boxes read and execute it as others; nobody writes it.
+    const MODE: u32 = 0o555;
+    let blob = node.workshop.blobs.hold(tenant, digest).map_err(unusable)?;
+    let place = node.ground.images.join(format!("program-{}", digest.to_hex()));
+    tokio::task::block_in_place(|| {
+        let alone = UNPACKING.lock().unwrap_or_else(PoisonError::into_inner);
+        if place.is_file() {
+            return Ok(place);
+        }
+        let mut bytes = node.workshop.blobs.open_blob(tenant, digest).map_err(unusable)?;
+        let fresh = place.with_extension("new");
+        let mut copy = || {
+            let mut file = File::create(&fresh)?;
+            std::io::copy(&mut bytes, &mut file)?;
+            file.set_permissions(Permissions::from_mode(MODE))?;
+            file.sync_all()?;
+            std::fs::rename(&fresh, &place)
+        };
+        let copied = copy();
+        drop((blob, alone));
+        let failed = |error| Refusal::new(Code::Internal, format!("program {digest}: {error}"));
+        copied.map(|()| place).map_err(failed)
     })
 }
 

@@ -90,6 +90,14 @@ impl Order {
         self.spec.root.texts.push(Text { path, bytes });
     }
 
+    /// Shows a file of the host at `path`, which the program may read and execute.
+    pub fn show_program(&mut self, path: &str, file: &Path) {
+        const EXECUTE_AND_READ: u64 = 1 | 1 << 2;
+        let (target, source) = (path.as_bytes().to_vec(), file.as_os_str().as_bytes().to_vec());
+        self.spec.landlock.rules.push(LandlockRule { path: target.clone(), access: EXECUTE_AND_READ });
+        self.spec.root.mounts.push(Mount { source, target, writable: false, owned: false });
+    }
+
     /// The order as people read it before it is carried out.
     #[must_use]
     pub fn plan(&self, groups: Vec<(&'static str, String)>) -> RunPlan {

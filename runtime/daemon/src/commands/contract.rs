@@ -96,10 +96,6 @@ fn sealed(node: &Node, call: &Call, draft: Option<Value>) -> Result<Contract, Re
     let root = root.map_err(|error| Refusal::new(Code::ContractInvalid, error.to_string()))?;
     let policy = contracts::policy_hash(node, profile, root.as_ref())?;
     let contract = draft.seal(policy, &BTreeMap::new())?;
-    if contract.program.files.iter().any(|file| file.executable) {
-        let detail = "program.files: executable files are not shown yet; name the interpreter in argv";
-        return Err(Refusal::new(Code::ContractInvalid, detail));
-    }
     let tenant = super::tenant(call)?;
     for file in &contract.program.files {
         drop(journal::blob(node, &tenant, &file.digest)?);
