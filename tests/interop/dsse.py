@@ -2,7 +2,8 @@
 """Verifies the envelopes and entries of an export with securesystemslib and CPython's json, and with no code of ours.
 
 Every envelope must hold under a key of the export's `attest`, every recorded execution must have exactly its envelope, and
-every entry must be what CPython's json module would write. Exits 0 where all of it holds, 1 where anything does not.
+every entry must be what CPython's json module would write. Files named after the folder are SLSA views of its executions.
+Exits 0 where all of it holds, 1 where anything does not.
 """
 
 import base64
@@ -16,6 +17,7 @@ from securesystemslib.dsse import Envelope
 from securesystemslib.signer import SSlibKey
 
 RECORDED = "execution_provenance_recorded"
+COMPLETED = "EXECUTION_COMPLETED"
 
 
 class Refused(Exception):
@@ -61,11 +63,12 @@ def recorded_statements(folder: pathlib.Path) -> tuple[int, dict]:
         event = json.loads(entry)
         if canonical(event) != entry or event["event_id"] != index:
             raise Refused(f"entry {index} is not the canonical spelling of event {index}")
-        if event["event_type"] == RECORDED:
-            execution = event["payload"]["claims"]["execution_id"]
+        seen = event["payload"]["observations"]
+        if event["event_type"] == RECORDED or (event["event_type"] == COMPLETED and "statement_sha256" in seen):
+            execution = event["subject"].removeprefix("execution:")
             if execution in recorded:
                 raise Refused(f"{execution} is recorded twice")
-            recorded[execution] = event["payload"]["observations"]["statement_sha256"]
+            recorded[execution] = seen["statement_sha256"]
         count += 1
     return count, recorded
 
@@ -82,7 +85,25 @@ def check_envelope(path: pathlib.Path, keys: list, statement_sha256: str) -> Non
         raise Refused(f"{path}: no canonical in-toto Statement v1")
 
 
-def check(folder: pathlib.Path) -> str:
+def check_slsa_view(folder: pathlib.Path, path: pathlib.Path, keys: list) -> None:
+    envelope = Envelope.from_dict(json.loads(path.read_bytes()))
+    envelope.verify(keys, 1)
+    view = json.loads(envelope.payload)
+    if view["_type"] != "https://in-toto.io/Statement/v1" or view["predicateType"] != "https://slsa.dev/provenance/v1":
+        raise Refused(f"{path}: no SLSA v1 provenance statement")
+    build, run = view["predicate"]["buildDefinition"], view["predicate"]["runDetails"]
+    execution = run["metadata"]["invocationId"]
+    record = json.loads((folder / "provenance" / f"{execution}.dsse.json").read_bytes())
+    statement = json.loads(base64.b64decode(record["payload"], validate=True))
+    if view["subject"] != statement["subject"]:
+        raise Refused(f"{path}: other subjects than the recorded statement has")
+    if not build["buildType"].endswith("/" + statement["predicate"]["contract_hash"]):
+        raise Refused(f"{path}: another contract than the recorded statement names")
+    if not run["builder"]["id"].endswith("/" + statement["predicate"]["node_id"]):
+        raise Refused(f"{path}: another node than the recorded statement names")
+
+
+def check(folder: pathlib.Path, views: list) -> str:
     keys = attest_keys(folder)
     count, recorded = recorded_statements(folder)
     envelopes = {path.name.removesuffix(".dsse.json"): path for path in (folder / "provenance").glob("*")}
@@ -90,15 +111,18 @@ def check(folder: pathlib.Path) -> str:
         raise Refused(f"envelopes and records differ: {sorted(envelopes.keys() ^ recorded.keys())[:3]}")
     for execution, path in sorted(envelopes.items()):
         check_envelope(path, keys, recorded[execution])
-    return f"{count} canonical entries, {len(recorded)} envelopes"
+    for view in views:
+        check_slsa_view(folder, view, keys)
+    return f"{count} canonical entries, {len(recorded)} envelopes, {len(views)} SLSA views"
 
 
 def main() -> int:
-    if len(sys.argv) != 2:
-        print("usage: dsse.py EXPORT_DIR", file=sys.stderr)
+    if len(sys.argv) < 2:
+        print("usage: dsse.py EXPORT_DIR [SLSA_VIEW...]", file=sys.stderr)
         return 2
+    folder, *views = map(pathlib.Path, sys.argv[1:])
     try:
-        print("OK securesystemslib:", check(pathlib.Path(sys.argv[1])))
+        print("OK securesystemslib:", check(folder, views))
     except Exception as why:  # Whatever goes wrong while reading hostile files is a refusal.
         print(f"REFUSED by securesystemslib: {type(why).__name__}: {why}")
         return 1

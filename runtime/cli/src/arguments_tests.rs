@@ -56,3 +56,12 @@ fn an_export_is_never_verified_without_a_key_from_elsewhere() {
     let failure = crate::audit::audit(&parsed.global, verb).expect_err("refused");
     assert!(failure.line().contains("--key"), "{}", failure.line());
 }
+
+#[test]
+fn a_proof_is_asked_for_in_its_own_format_beside_the_commands() {
+    let id = format!("exec_{}", "0".repeat(32));
+    let given = ["remand", "-o", "json", "proof", id.as_str(), "--format", "slsa"];
+    let parsed = Arguments::try_parse_from(given).expect("understood");
+    let crate::verbs::Verb::Proof(proof) = &parsed.verb else { panic!("another command") };
+    assert_eq!((parsed.global.format, proof.format), (crate::verbs::Format::Json, crate::verbs::ProofFormat::Slsa));
+}

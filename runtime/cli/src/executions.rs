@@ -12,7 +12,7 @@ use crate::arguments::{Global, WhatArguments};
 use crate::failure::{Failure, say};
 use crate::run::{self, Console, Streams};
 use crate::signals::Signals;
-use crate::verbs::Format;
+use crate::verbs::{Format, ProofFormat};
 use crate::{ask, connect, output};
 
 pub(crate) fn submit(global: &Global, arguments: &WhatArguments) -> Result<u8, Failure> {
@@ -62,8 +62,12 @@ pub(crate) fn kill(global: &Global, ids: &[ExecutionId]) -> Result<u8, Failure> 
 }
 
 /// The proof's own bytes and nothing else, ready for a file.
-pub(crate) fn proof(global: &Global, id: &ExecutionId) -> Result<u8, Failure> {
-    let proof = connect::attached(global)?.retrieve_execution_proof(id)?;
+pub(crate) fn proof(global: &Global, id: &ExecutionId, format: ProofFormat) -> Result<u8, Failure> {
+    let mut client = connect::attached(global)?;
+    let proof = match format {
+        ProofFormat::Bundle => client.retrieve_execution_proof(id)?,
+        ProofFormat::Slsa => client.ask(Command::Proof, &json!({"execution_id": id, "format": "slsa"}))?,
+    };
     let value =
         canonical::from_serialize(&proof).map_err(|bad| Failure::asked(format!("the proof is broken: {bad}")))?;
     let mut bytes = canonical::to_bytes(&value);

@@ -67,7 +67,7 @@ fn act(global: &Global, verb: &Verb) -> Result<u8, Failure> {
         Verb::Kill { ids } => executions::kill(global, ids),
         Verb::Proof(proof) => match (&proof.verb, &proof.id) {
             (Some(ProofVerb::Verify { file, trust }), _) => verify::proof(global.format, file, trust),
-            (None, Some(id)) => executions::proof(global, id),
+            (None, Some(id)) => executions::proof(global, id, proof.format),
             (None, None) => Err(Failure::asked("name an execution, or: remand proof verify FILE --key K")),
         },
         Verb::Replay { id } => executions::replay(global, id),

@@ -122,8 +122,20 @@ pub(crate) struct ProofArguments {
     /// The execution
     #[arg(required = true)]
     pub(crate) id: Option<ExecutionId>,
+    /// As what it is printed
+    #[arg(id = "proof_format", long = "format", value_enum, default_value = "bundle")]
+    pub(crate) format: ProofFormat,
     #[command(subcommand)]
     pub(crate) verb: Option<ProofVerb>,
+}
+
+/// What a proof is printed as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProofFormat {
+    /// Envelope, inclusion proof and event: what `proof verify` takes
+    Bundle,
+    /// A SLSA v1 provenance statement in a DSSE envelope, for tools that read those
+    Slsa,
 }
 
 #[derive(Debug, Subcommand)]

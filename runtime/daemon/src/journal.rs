@@ -17,6 +17,7 @@ use remand_model::{Digest, ExecutionId, TenantId};
 use crate::node::Node;
 use crate::order::Order;
 use crate::run::Prepared;
+use crate::statement::{self, Begun};
 use crate::{limits, plans};
 
 /// Where the results of executions are kept.
@@ -77,7 +78,8 @@ impl Node {
             .claim("confinement_sha256", order.compiled.confinement_hash)
             .claim("contract_id", contract.contract().contract_id.as_str())
             .claim("contract_hash", contract.hash())
-            .claim("token_id", permit.token_id().as_str());
+            .claim("token_id", permit.token_id().as_str())
+            .claim("execution_seed", statement::seed(contract.contract().execution_seed));
         let event = scheduled(event, placed);
         let keep = StateOp::Set { key: key(REQUESTS, id)?, value: request.clone() };
         let mut transaction = Transaction::new(tenant.clone()).event(event).op(keep);
@@ -89,8 +91,8 @@ impl Node {
         ack.take_started(id).ok_or_else(|| Refusal::new(Code::Internal, "no receipt came with a durable start"))
     }
 
-    /// Records how an execution ended, with the statement about it, to which `seen` is what only the caller knows; its result may only be told afterwards. The receipt of
-    /// the start is used up.
+    /// Records how an execution ended, with the statement about it; its result may only be told afterwards. The receipt of the
+    /// start is used up.
     ///
     /// # Errors
     /// A refusal: it is not recorded, so the result must not be told.
@@ -100,7 +102,6 @@ impl Node {
         result: &mut ExecutionResult,
         mut stored: Vec<Stored>,
         settlement: &Settlement,
-        seen: Seen,
     ) -> Result<(), Refusal> {
         let started_event = started.event_id();
         let because = Cause::Event(started_event);
@@ -110,7 +111,7 @@ impl Node {
         let ended = ended_event(EventType::EXECUTION_COMPLETED, result)?.because(because);
         let transaction = Transaction::new(started.tenant().clone()).event(usage).event(ended);
         let place = transaction.events.len() - 1;
-        let mut transaction = self.with_result(transaction, result, &mut stored, seen)?;
+        let mut transaction = self.with_result(transaction, result, &mut stored, Some(started_event))?;
         transaction.ops.extend(stored.iter().flat_map(|blob| blob.keep_ops(limits::TENANT_BLOB_BYTES_MAX)));
         transaction.ops.extend(plans::settle_ops(settlement)?);
         let ack = self.append(transaction).await?;
@@ -141,7 +142,7 @@ impl Node {
         let denied = ended_event(EventType::EXECUTION_DENIED, result)?.claim("verdict", code.name());
         let transaction = Transaction::new(result.tenant_id.clone()).event(denied);
         let promise = StateOp::Delete { key: key(QUEUED, &result.execution_id)? };
-        let transaction = self.with_result(transaction, result, &mut Vec::new(), Seen::default())?.op(promise);
+        let transaction = self.with_result(transaction, result, &mut Vec::new(), None)?.op(promise);
         self.append(transaction).await.map(drop)
     }
 
@@ -166,30 +167,35 @@ impl Node {
             Transaction::new(result.tenant_id.clone()).event(lost),
             result,
             &mut stored,
-            Seen::default(),
+            Some(started_event),
         )?;
         let ack = self.append(transaction).await?;
         drop((ack, stored));
         Ok(())
     }
 
-    /// Adds the result as it is kept, and the statement about it, to the transaction that ends an execution.
+    /// Adds the result as it is kept, and the statement about it where it had started, to the transaction that ends it.
     fn with_result(
         &self,
         transaction: Transaction,
         result: &ExecutionResult,
         stored: &mut Vec<Stored>,
-        seen: Seen,
+        started_event: Option<u64>,
     ) -> Result<Transaction, Refusal> {
         let (tenant, id) = (&result.tenant_id, &result.execution_id);
         let value = self.kept_value(tenant, result, stored)?;
         let transaction = transaction.op(StateOp::Set { key: key(RESULTS, id)?, value });
-        // A plan's step has no request of its own: its events are its record.
-        let Some(request) = self.ledger.state(tenant, &key(REQUESTS, id)?).map_err(internal)? else {
-            return Ok(transaction);
-        };
-        let seen = Seen { membership_hash: Some(self.membership.hash), ..seen };
-        self.notary.state(&self.ledger, transaction, result, &request, seen)
+        let Some(started_event) = started_event else { return Ok(transaction) };
+        let started = self.ledger.event(tenant, started_event).map_err(internal)?;
+        let started = started.ok_or_else(|| internal(format!("the start of {id} is missing")))?;
+        let (claims, seen) = Begun::read(&started.payload)?.boxed(result)?;
+        self.notary.state(&self.ledger, transaction, claims, self.among_members(seen))
+    }
+
+    /// Adds the cluster's members to what was seen.
+    #[must_use]
+    pub fn among_members(&self, seen: Seen) -> Seen {
+        Seen { membership_hash: Some(self.membership.hash), ..seen }
     }
 
     /// What keeps the result of a plan's step, together with the event that ends it.

@@ -43,6 +43,7 @@ pub mod serve;
 pub mod site;
 pub mod slots;
 pub mod spawner;
+pub mod statement;
 pub mod terminal;
 pub mod unrecorded;
 pub mod witness;

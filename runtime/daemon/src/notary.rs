@@ -4,7 +4,6 @@
 //! statements about executions. They lie in the state's key folder, readable by the daemon alone, and are never shown.
 //! Nothing is signed but what the ledger has made durable.
 
-use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -14,15 +13,12 @@ use remand_ledger::Ledger;
 use remand_ledger::Transaction;
 use remand_ledger::checkpoint::{Origin, SignedCheckpoint};
 use remand_ledger::keys::{AttestSigner, KeyError, LogKey, LogSigner, WitnessKey, WitnessSigner};
-use remand_ledger::notary::{NotaryError, Recording};
+use remand_ledger::notary::{NotaryError, Recording, SignedStatement};
 use remand_ledger::policy_file::{Policy, PolicyError};
-use remand_ledger::provenance::{Artifact, Claims, Seen};
-use remand_model::canonical::{self, Value};
+use remand_ledger::provenance::{Claims, Seen, Statement};
+use remand_model::TenantId;
 use remand_model::event::Cause;
-use remand_model::outcome::ExecutionResult;
 use remand_model::refusal::{Code, Refusal};
-use remand_model::run::RunRequest;
-use remand_model::{Digest, TenantId};
 use rustix::fs::OFlags;
 
 use crate::unrecorded;
@@ -30,10 +26,6 @@ use crate::unrecorded;
 const SEED_BYTES: usize = 32;
 /// What the node was called when its logs began.
 const NAME_FILE: &str = "node_id";
-/// Names and digests of output files in a statement; beyond it the output as a whole stands for them.
-const ARTIFACT_BYTES_MAX: usize = 256 << 10;
-/// What a file's digest and the syntax around it add to its name.
-const ARTIFACT_BYTES: usize = 96;
 
 /// Why the node has no keys.
 #[derive(Debug, thiserror::Error)]
@@ -169,59 +161,28 @@ impl Notary {
         &self,
         ledger: &Ledger,
         mut transaction: Transaction,
-        result: &ExecutionResult,
-        request: &[u8],
+        claims: Claims,
         seen: Seen,
     ) -> Result<Transaction, Refusal> {
-        let origin = self.origin(&result.tenant_id);
-        let seen = Seen { node_id: self.node.clone(), resource_usage: usage(result)?, ..seen };
-        let claims = claims(result, request)?;
-        let recording = Recording { claims, seen, cause: None, origin: &origin, signer: &self.attest };
-        let statement = ledger.provenance_transaction(recording).map_err(refusal)?;
         let cause = transaction.events.len().checked_sub(1).map(Cause::Within);
-        for mut event in statement.events {
-            event.cause = cause;
-            transaction.events.push(event);
-        }
-        transaction.ops.extend(statement.ops);
+        let (execution, signed) = (claims.execution_id.clone(), self.sign(ledger, claims, seen)?);
+        let mut event = Statement::recorded_event(&execution, signed.sha256);
+        event.cause = cause;
+        transaction.events.push(event);
+        transaction.ops.extend(signed.ops);
         Ok(transaction)
     }
-}
 
-/// What the same request gives again on any machine.
-fn claims(result: &ExecutionResult, request: &[u8]) -> Result<Claims, Refusal> {
-    let asked: RunRequest = serde_json::from_slice(request).map_err(internal)?;
-    let files = &result.outputs.files;
-    let bytes: usize = files.iter().map(|file| file.path.len() + ARTIFACT_BYTES).sum();
-    let artifacts = files.iter().map(|file| Artifact { name: file.path.clone(), sha256: file.sha256 });
-    Ok(Claims {
-        execution_id: result.execution_id.clone(),
-        tenant_id: result.tenant_id.clone(),
-        contract_hash: Digest::of(request),
-        input_hash: result.input.sha256,
-        output_hash: output_hash(result)?,
-        execution_seed: asked.execution_seed,
-        isolation_profile_hash: result.enforced.confinement_sha256.parse().map_err(internal)?,
-        artifacts: if bytes > ARTIFACT_BYTES_MAX { Vec::new() } else { artifacts.collect() },
-    })
-}
-
-/// Digest over everything that came out, and the way it ended.
-fn output_hash(result: &ExecutionResult) -> Result<Digest, Refusal> {
-    let outputs = &result.outputs;
-    let mut output = canonical::Object::new();
-    output.insert("cause".into(), canonical::from_serialize(&result.cause).map_err(internal)?);
-    output.insert("exit_code".into(), result.exit_code.into());
-    output.insert("stdout_sha256".into(), outputs.stdout.sha256.into());
-    output.insert("stderr_sha256".into(), outputs.stderr.sha256.into());
-    output.insert("files".into(), canonical::from_serialize(&outputs.files).map_err(internal)?);
-    Ok(canonical::hash(&Value::Object(output)))
-}
-
-fn usage(result: &ExecutionResult) -> Result<BTreeMap<String, u64>, Refusal> {
-    let usage = canonical::from_serialize(&result.usage).map_err(internal)?;
-    let members = usage.as_object().into_iter().flatten();
-    Ok(members.filter_map(|(name, value)| Some((name.clone(), value.as_u64()?))).collect())
+    /// Signs a statement; its hash and its operations belong into the transaction of the event that completes its execution.
+    ///
+    /// # Errors
+    /// [`NotaryError`].
+    pub fn sign(&self, ledger: &Ledger, claims: Claims, seen: Seen) -> Result<SignedStatement, Refusal> {
+        let origin = self.origin(&claims.tenant_id);
+        let seen = Seen { node_id: self.node.clone(), ..seen };
+        let recording = Recording { claims, seen, cause: None, origin: &origin, signer: &self.attest };
+        ledger.sign_statement(recording).map_err(refusal)
+    }
 }
 
 /// Holds the node to the name that its logs began with: under another one nobody who kept a checkpoint could go on.
@@ -304,10 +265,6 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
-}
-
-fn internal(error: impl std::fmt::Display) -> Refusal {
-    Refusal::new(Code::Internal, error.to_string())
 }
 
 #[cfg(test)]

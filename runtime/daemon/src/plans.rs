@@ -10,8 +10,10 @@ use remand_engine::drive::{Gate, Journal, authorize_step};
 use remand_engine::events::Entry;
 use remand_engine::scheduler::Placed;
 use remand_ledger::blob::Stored;
+use remand_ledger::provenance::STATEMENT_MEMBER;
 use remand_ledger::{Ack, AppendError, Started, StateKey, StateOp, Transaction};
-use remand_model::event::{EventType, Phase, Subject};
+use remand_model::canonical::Value;
+use remand_model::event::{EventType, NewEvent, Phase, Subject};
 use remand_model::outcome::ExecutionResult;
 use remand_model::plan::Step;
 use remand_model::quota::{Charge, Usage};
@@ -22,6 +24,7 @@ use crate::admission::{NotStarted, Turn};
 use crate::authority::{By, Credential, clock, internal};
 use crate::node::Node;
 use crate::registry::used_ops;
+use crate::statement::{self, Begun};
 use crate::unrecorded;
 
 /// Where the counters of tokens are.
@@ -161,23 +164,27 @@ impl Gate for PlanGate {
 
 /// Writes the events of one plan into its tenant's chain.
 pub struct PlanJournal {
-    /// The node.
-    pub node: Node,
-    /// Who asked for the plan.
-    pub by: By,
+    node: Node,
+    by: By,
+    token_id: Option<Value>,
+    /// The start of the step that runs.
+    begun: Option<Begun>,
+    /// What the step used.
+    usage: Value,
 }
 
 impl Journal for PlanJournal {
     fn record(&mut self, entry: Entry) -> Result<u64, Refusal> {
         let Entry { tenant_id, event, charges, settlement } = entry;
         let (phase, subject) = (event.event_type.phase(), event.subject.clone());
-        let event = if event.event_type == EventType::TOKEN_VALIDATION { self.by.mark(event) } else { event };
-        let mut transaction = Transaction::new(tenant_id).event(event);
+        let mut waiting = self.waiting(phase, &subject);
+        let mut transaction = Transaction::new(tenant_id);
+        let event = self.bound(event, &mut transaction, waiting.as_ref().map(|(result, _)| result))?;
+        transaction.events.push(event);
         transaction.ops.extend(charge_ops(&charges)?);
         if let Some(settlement) = &settlement {
             transaction.ops.extend(settle_ops(settlement)?);
         }
-        let mut waiting = self.waiting(phase, &subject);
         if let Some((result, stored)) = &mut waiting {
             transaction.ops.extend(self.node.result_ops(result, stored)?);
         }
@@ -191,6 +198,69 @@ impl Journal for PlanJournal {
 }
 
 impl PlanJournal {
+    /// A journal for the plan that somebody asked for.
+    #[must_use]
+    pub const fn new(node: Node, by: By) -> Self {
+        Self { node, by, token_id: None, begun: None, usage: Value::Null }
+    }
+
+    /// Adds to an event what the statement about its step needs; to the one that completes it, the statement. A step has five
+    /// events, so that the last of them binds it to the log, and no sixth.
+    fn bound(
+        &mut self,
+        event: NewEvent,
+        transaction: &mut Transaction,
+        result: Option<&ExecutionResult>,
+    ) -> Result<NewEvent, Refusal> {
+        Ok(match &event.event_type {
+            kind if *kind == EventType::TOKEN_VALIDATION => {
+                self.token_id = event.payload.claims.get("token_id").cloned();
+                self.by.mark(event)
+            }
+            kind if *kind == EventType::EXECUTION_STARTED => {
+                let seed = self.seed_of(&transaction.tenant, &event);
+                let mut event = event.claim("execution_seed", statement::seed(seed));
+                event.payload.claims.extend(self.token_id.clone().map(|id| ("token_id".to_owned(), id)));
+                self.begun = Some(Begun::read(&event.payload)?);
+                event
+            }
+            kind if *kind == EventType::RESOURCE_USAGE_RECORDED => {
+                self.usage = event.payload.observations.get("usage").cloned().unwrap_or(Value::Null);
+                event
+            }
+            kind if *kind == EventType::EXECUTION_COMPLETED => self.stated(event, transaction, result)?,
+            _ => event,
+        })
+    }
+
+    fn stated(
+        &mut self,
+        event: NewEvent,
+        transaction: &mut Transaction,
+        result: Option<&ExecutionResult>,
+    ) -> Result<NewEvent, Refusal> {
+        let begun = self.begun.take().ok_or_else(|| internal("a step completes that has not started"))?;
+        let id = event.subject.execution().ok_or_else(|| internal("a step without an execution"))?;
+        let (claims, seen) = match result {
+            Some(result) => begun.boxed(result)?,
+            None => begun.called(&transaction.tenant, &id, &event.payload, &self.usage),
+        };
+        let signed = self.node.notary.sign(&self.node.ledger, claims, self.node.among_members(seen))?;
+        transaction.ops.extend(signed.ops);
+        Ok(event.observe(STATEMENT_MEMBER, signed.sha256))
+    }
+
+    /// The seed of the contract that a step executes; 0 where it executes none.
+    fn seed_of(&self, tenant: &TenantId, started: &NewEvent) -> u64 {
+        let text = |name: &str| started.payload.claims.get(name).and_then(Value::as_text);
+        let id = text("resource").and_then(|id| id.parse().ok());
+        let hash = text("contract_hash").and_then(|hash| hash.parse().ok());
+        let Some((id, hash)) = id.zip(hash) else { return 0 };
+        let authority = self.node.registries.authority();
+        let contract = authority.contracts.get(tenant, &id, Some(hash));
+        contract.map_or(0, |contract| contract.contract().execution_seed)
+    }
+
     fn waiting(&self, phase: Phase, subject: &Subject) -> Option<Waiting> {
         let id = subject.execution().filter(|_| phase == Phase::Ends)?;
         drop(locked(&self.node.steps.started).remove(&id));

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use remand_authority::contracts::Validated;
 use remand_authority::permit::Permit;
-use remand_ledger::provenance::Seen;
 use remand_model::canonical::Object;
 use remand_model::contract::Contract;
 use remand_model::envelope::{Command, STREAM_BYTES_MAX};
@@ -346,11 +345,9 @@ async fn execute(
     };
     let (mut result, stored) = node.workshop.execute(&prepared.order, ticket, &started, &permit).await;
     drop(turn);
-    let token_id = Some(permit.token_id().as_str().to_owned());
-    let seen = Seen { cluster_schedule_hash: Some(placed.schedule_hash), token_id, ..Seen::default() };
     let settlement = node.settle(permit, &contracts::used(&result, &prepared.order.limits));
     node.mend().await;
-    node.record_end(started, &mut result, stored, &settlement, seen).await?;
+    node.record_end(started, &mut result, stored, &settlement).await?;
     Ok(result)
 }
 

@@ -8,7 +8,7 @@ use std::error::Error;
 use std::path::Path;
 
 use remand_model::event::Event;
-use remand_model::{Digest, EventType, ExecutionId};
+use remand_model::{Digest, ExecutionId};
 
 use crate::bundle::{SharedKey, check_purposes};
 use crate::checkpoint::SignedCheckpoint;
@@ -17,7 +17,7 @@ use crate::keys::AttestKey;
 use crate::merkle::{ProveError, leaf_hash, prove_consistency, prove_inclusion, root};
 use crate::policy_file::Policy;
 use crate::proof::{ConsistencyProof, TlogProof};
-use crate::record::{RecordError, Recorded};
+use crate::record::{RecordError, Recorded, may_record};
 use crate::scan::scan;
 use crate::tile::{
     Column, TILE_BYTES_MAX, TILE_WIDTH, Tile, TileBuilder, TileError, TileReader, TileTree, encode_bundle, tiles_of,
@@ -264,13 +264,13 @@ impl Writer {
         event: u64,
         entry: &[u8],
     ) -> Result<bool, ExportError> {
-        let kind = EventType::EXECUTION_PROVENANCE_RECORDED;
-        if scan(entry).is_none_or(|scanned| scanned.event_type != kind.as_str().as_bytes()) {
+        if scan(entry).is_none_or(|scanned| !may_record(scanned.event_type, scanned.observations)) {
             return Ok(false);
         }
         let recorded = Event::from_entry(entry).map_err(|_| RecordError::NoRecord);
-        let recorded = recorded.and_then(|event| Recorded::from_event(&event));
+        let recorded = recorded.and_then(|event| Recorded::of(&event));
         let recorded = recorded.map_err(|source| ExportError::Record { event, source })?;
+        let Some(recorded) = recorded else { return Ok(false) };
         let envelope = source.envelope(&recorded.execution_id).map_err(|why| ExportError::Source(why.into()))?;
         let envelope = envelope.ok_or_else(|| ExportError::NoEnvelope(recorded.execution_id.clone()))?;
         self.put(&envelope_path(&recorded.execution_id), &envelope)?;

@@ -29,5 +29,6 @@ pub mod store;
 pub mod tile;
 pub mod verify;
 pub mod witness;
+pub mod witness_heads;
 
 pub use store::{Ack, AppendError, Ledger, Refusal, Started, StateKey, StateOp, Transaction};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 use remand_model::event::{Cause, Event, EventError, NewEvent};
-use remand_model::{ExecutionId, PROTOCOL_VERSION};
+use remand_model::{Digest, ExecutionId, PROTOCOL_VERSION};
 
 use crate::bundle::ExecutionProof;
 use crate::checkpoint::{CommittedHead, Origin, SignedCheckpoint};
@@ -115,7 +115,7 @@ impl MemoryLog {
         let observations = Observations { seen, audit };
         let execution = claims.execution_id.clone();
         let bytes = Statement { claims, observations }.to_bytes()?;
-        let event_id = self.append(Statement::recorded_event(&execution, &bytes), wall_clock_us)?;
+        let event_id = self.append(Statement::recorded_event(&execution, Digest::of(&bytes)), wall_clock_us)?;
         self.envelopes.insert(execution, (event_id, Envelope::sign(bytes, signer)));
         Ok(event_id)
     }

@@ -1,6 +1,6 @@
 //! The ledger's notary: signed heads, proofs, the registry of statements, and exports, over what is durable.
 
-use remand_model::event::{Cause, Event, EventError, NewEvent};
+use remand_model::event::{Cause, Event, EventError};
 use remand_model::{Digest, EventType, ExecutionId, Subject, TenantId};
 
 use crate::bundle::ExecutionProof;
@@ -13,18 +13,13 @@ use crate::merkle::{self, MerkleError, ProveError, prove_consistency, prove_incl
 use crate::proof::{ConsistencyProof, TlogProof};
 use crate::provenance::{AuditPosition, Claims, Observations, Seen, Statement, StatementError};
 use crate::record::{RecordError, Recorded};
-use crate::store::{
-    AppendError, Condition, Filter, Ledger, LogTree, Refusal, StateKey, StateOp, StoreError, Transaction,
-};
-use crate::witness::{WitnessStore, WitnessedHead};
+use crate::store::{AppendError, Condition, Filter, Ledger, LogTree, StateKey, StateOp, StoreError, Transaction};
+use crate::witness_heads::WitnessHeads;
 
 /// Where envelopes are kept, by execution.
 const PROVENANCE_NAMESPACE: &str = "ledger.provenance";
 /// Where the newest signed checkpoint is kept.
 const NOTES_NAMESPACE: &str = "derived.notes";
-/// Where a witness keeps the heads of others, by the SHA-256 of their origin. A new head is no event: two nodes that witness
-/// each other's own logs would otherwise never come to rest.
-const WITNESS_NAMESPACE: &str = "derived.witness";
 
 /// Why the notary cannot do what it is asked for.
 #[derive(Debug, thiserror::Error)]
@@ -152,6 +147,20 @@ pub struct Recording<'a> {
     pub signer: &'a AttestSigner,
 }
 
+/// A signed statement that is not kept yet.
+#[derive(Debug)]
+#[must_use = "what is not kept is not stated"]
+pub struct SignedStatement {
+    /// SHA-256 of the statement.
+    pub sha256: Digest,
+    /// What keeps its envelope.
+    pub ops: [StateOp; 2],
+}
+
+fn recorded_by(event: &Event) -> Result<Option<Recorded>, NotaryError> {
+    Recorded::of(event).map_err(|source| NotaryError::Record { event_id: event.event_id, source })
+}
+
 fn envelope_key(execution: &ExecutionId) -> StateKey {
     StateKey::reserved(PROVENANCE_NAMESPACE, execution.as_str()).expect("an execution's id is a key")
 }
@@ -244,28 +253,37 @@ impl Ledger {
         Ok(ConsistencyProof::new(old, hashes, checkpoint))
     }
 
+    /// Signs a statement: its hash, for an event to carry, and the operations that keep it beside that event; refused where
+    /// there is one already.
+    ///
+    /// # Errors
+    /// [`NotaryError::Statement`], [`NotaryError::OtherLog`].
+    pub fn sign_statement(&self, recording: Recording<'_>) -> Result<SignedStatement, NotaryError> {
+        let tenant = &recording.claims.tenant_id;
+        check_tenant(tenant, recording.origin.name().as_str())?;
+        let (tree_size, root_hash) = self.head(tenant).map_or((0, merkle::empty_root()), |head| (head.size, head.root));
+        let audit = AuditPosition { origin: recording.origin.clone(), tree_size, root_hash };
+        let key = envelope_key(&recording.claims.execution_id);
+        let observations = Observations { seen: recording.seen, audit };
+        let statement = Statement { claims: recording.claims, observations }.to_bytes()?;
+        let sha256 = Digest::of(&statement);
+        let value = Envelope::sign(statement, recording.signer).to_bytes();
+        let absent = StateOp::Require { key: key.clone(), condition: Condition::Absent };
+        Ok(SignedStatement { sha256, ops: [absent, StateOp::Set { key, value }] })
+    }
+
     /// The transaction that records a statement: its event and its envelope, together; refused where there is one already.
     /// More events and operations can be added before it is submitted.
     ///
     /// # Errors
     /// [`NotaryError::Statement`], [`NotaryError::OtherLog`].
     pub fn provenance_transaction(&self, recording: Recording<'_>) -> Result<Transaction, NotaryError> {
-        let tenant = recording.claims.tenant_id.clone();
-        check_tenant(&tenant, recording.origin.name().as_str())?;
-        let (tree_size, root_hash) =
-            self.head(&tenant).map_or((0, merkle::empty_root()), |head| (head.size, head.root));
-        let audit = AuditPosition { origin: recording.origin.clone(), tree_size, root_hash };
-        let execution = recording.claims.execution_id.clone();
-        let observations = Observations { seen: recording.seen, audit };
-        let statement = Statement { claims: recording.claims, observations }.to_bytes()?;
-        let mut event = Statement::recorded_event(&execution, &statement);
-        event.cause = recording.cause.map(Cause::Event);
-        let value = Envelope::sign(statement, recording.signer).to_bytes();
-        let key = envelope_key(&execution);
-        Ok(Transaction::new(tenant)
-            .event(event)
-            .op(StateOp::Require { key: key.clone(), condition: Condition::Absent })
-            .op(StateOp::Set { key, value }))
+        let (tenant, execution) = (recording.claims.tenant_id.clone(), recording.claims.execution_id.clone());
+        let cause = recording.cause.map(Cause::Event);
+        let SignedStatement { sha256, ops } = self.sign_statement(recording)?;
+        let mut event = Statement::recorded_event(&execution, sha256);
+        event.cause = cause;
+        Ok(ops.into_iter().fold(Transaction::new(tenant).event(event), Transaction::op))
     }
 
     /// Records a statement about an execution and returns the event that binds it, once both are durable.
@@ -286,25 +304,25 @@ impl Ledger {
         tenant: &TenantId,
         execution: &ExecutionId,
     ) -> Result<Option<Provenance>, NotaryError> {
-        let filter = Filter {
-            kind: Some(EventType::EXECUTION_PROVENANCE_RECORDED),
-            subject: Some(Subject::from(execution)),
-            limit: 1,
-            ..Filter::default()
-        };
-        let Some(event) = self.query(tenant, &filter)?.pop() else { return Ok(None) };
-        self.read_provenance(tenant, &event, None).map(Some)
+        for kind in [EventType::EXECUTION_PROVENANCE_RECORDED, EventType::EXECUTION_COMPLETED] {
+            let subject = Some(Subject::from(execution));
+            let filter = Filter { kind: Some(kind), subject, limit: 1, ..Filter::default() };
+            let Some(event) = self.query(tenant, &filter)?.pop() else { continue };
+            if let Some(recorded) = recorded_by(&event)? {
+                return self.read_provenance(tenant, &recorded, None).map(Some);
+            }
+        }
+        Ok(None)
     }
 
     fn read_provenance(
         &self,
         tenant: &TenantId,
-        event: &Event,
+        recorded: &Recorded,
         trusted: Option<&[AttestKey]>,
     ) -> Result<Provenance, NotaryError> {
-        let event_id = event.event_id;
+        let event_id = recorded.event_id;
         let unfit = |source| NotaryError::Record { event_id, source };
-        let recorded = Recorded::from_event(event).map_err(unfit)?;
         let execution = &recorded.execution_id;
         let damaged = |source| NotaryError::Envelope { execution: execution.clone(), source };
         let bytes = self.state(tenant, &envelope_key(execution))?;
@@ -329,17 +347,14 @@ impl Ledger {
         trusted: Option<&[AttestKey]>,
     ) -> Result<ProvenanceChain, NotaryError> {
         let mut records = Vec::new();
-        let whole = self.replay(tenant, |event| {
-            if event.event_type == EventType::EXECUTION_PROVENANCE_RECORDED {
-                records.push(event);
-            }
-        })?;
+        let whole = self.replay(tenant, |event| records.extend(recorded_by(&event).transpose()))?;
         let mut found = ProvenanceChain { records: 0, size: whole.size, root: whole.root };
         let Some(mut tree) = self.tree(tenant) else { return Ok(found) };
-        for event in &records {
-            let audit = self.read_provenance(tenant, event, trusted)?.statement.observations.audit;
+        for recorded in records {
+            let recorded = recorded?;
+            let audit = self.read_provenance(tenant, &recorded, trusted)?.statement.observations.audit;
             if merkle::root(&mut tree, audit.tree_size)? != audit.root_hash {
-                return Err(NotaryError::StatementRoot { event_id: event.event_id, size: audit.tree_size });
+                return Err(NotaryError::StatementRoot { event_id: recorded.event_id, size: audit.tree_size });
             }
             found.records += 1;
         }
@@ -375,7 +390,7 @@ impl Ledger {
     /// The heads of others' logs that this node witnesses, kept beside the log of `tenant`, the node's own.
     #[must_use]
     pub fn witness_heads(&self, tenant: TenantId) -> WitnessHeads<'_> {
-        WitnessHeads { ledger: self, tenant }
+        WitnessHeads::new(self, tenant)
     }
 }
 
@@ -403,77 +418,4 @@ impl ExportSource for LedgerExport<'_> {
     fn envelope(&mut self, execution: &ExecutionId) -> Result<Option<Vec<u8>>, StoreError> {
         self.ledger.state(&self.tenant, &envelope_key(execution))
     }
-}
-
-/// The heads that a node witnesses, in its own ledger.
-pub struct WitnessHeads<'a> {
-    ledger: &'a Ledger,
-    tenant: TenantId,
-}
-
-/// Why a witnessed head cannot be read or kept.
-#[derive(Debug, thiserror::Error)]
-pub enum WitnessHeadError {
-    /// The store cannot be read.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// It cannot be kept.
-    #[error(transparent)]
-    Append(#[from] AppendError),
-    /// What was kept is damaged.
-    #[error("the witnessed head of {0} is damaged; restore it from a backup, or withdraw the witness key")]
-    Damaged(String),
-}
-
-impl WitnessHeads<'_> {
-    fn key(origin: &str) -> StateKey {
-        StateKey::new(WITNESS_NAMESPACE, &Digest::of(origin.as_bytes()).to_hex()).expect("hexadecimal digits are a key")
-    }
-}
-
-impl WitnessStore for WitnessHeads<'_> {
-    type Error = WitnessHeadError;
-
-    fn latest(&mut self, origin: &str) -> Result<Option<WitnessedHead>, WitnessHeadError> {
-        let kept = self.ledger.state(&self.tenant, &Self::key(origin))?;
-        let read = |bytes: Vec<u8>| read_head(&bytes).ok_or_else(|| WitnessHeadError::Damaged(origin.to_owned()));
-        kept.map(read).transpose()
-    }
-
-    fn advance(&mut self, origin: &str, old: Option<u64>, new: &WitnessedHead) -> Result<bool, WitnessHeadError> {
-        let key = Self::key(origin);
-        let kept = self.ledger.state(&self.tenant, &key)?;
-        if kept.as_deref().and_then(read_head).map(|head| head.size) != old {
-            return Ok(false);
-        }
-        let condition = kept.map_or(Condition::Absent, Condition::Equals);
-        let mut transaction = Transaction::new(self.tenant.clone());
-        if self.ledger.head(&self.tenant).is_none() {
-            transaction = transaction.event(NewEvent::new(witness_started(), Subject::from(&self.tenant)));
-        }
-        let transaction = transaction
-            .op(StateOp::Require { key: key.clone(), condition })
-            .op(StateOp::Set { key, value: write_head(new) });
-        match self.ledger.append(transaction) {
-            Ok(_ack) => Ok(true),
-            Err(AppendError::Refused(Refusal::Condition { .. })) => Ok(false),
-            Err(why) => Err(why.into()),
-        }
-    }
-}
-
-/// The first event of a node's own log, where witnessing begins it.
-fn witness_started() -> EventType {
-    "WITNESS_STARTED".parse().expect("a fixed name of a kind")
-}
-
-fn write_head(head: &WitnessedHead) -> Vec<u8> {
-    [&head.size.to_be_bytes()[..], head.root.as_bytes(), head.note.as_bytes()].concat()
-}
-
-fn read_head(bytes: &[u8]) -> Option<WitnessedHead> {
-    let (size, rest) = bytes.split_first_chunk::<8>()?;
-    let (root, note) = rest.split_first_chunk::<32>()?;
-    let note = String::from_utf8(note.to_vec()).ok()?;
-    Some(WitnessedHead { size: u64::from_be_bytes(*size), root: Digest::from_bytes(*root), note })
 }

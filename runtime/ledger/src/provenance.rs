@@ -1,9 +1,9 @@
 //! What is stated about an execution: an in-toto Statement v1 in canonical JSON, and its place in the log.
 //!
 //! The statement tells claims, which the same request gives again on any machine, and observations, which are of this one
-//! run. The proof hash covers the claims alone. The statement is bound to the log by the event
-//! `execution_provenance_recorded`, which carries its SHA-256; it names the tree before that event, so that nothing is
-//! circular: envelope → statement's hash → leaf → inclusion → checkpoint → cosignatures.
+//! run. The proof hash covers the claims alone. The statement is bound to the log by an event that carries its SHA-256,
+//! `execution_provenance_recorded`, or for a plan's step the one that completes it; it names the tree before that event, so
+//! that nothing is circular: envelope → statement's hash → leaf → inclusion → checkpoint → cosignatures.
 
 use std::collections::BTreeMap;
 
@@ -16,8 +16,12 @@ use crate::dsse::object;
 
 /// The type of an in-toto statement.
 pub const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
-/// The type of our predicate.
-pub const PREDICATE_TYPE: &str = "https://remand.example/execution/v1";
+/// The type of our predicate: a name that nobody can take away, as a UUID is nobody's but whoever drew it.
+pub const PREDICATE_TYPE: &str = "urn:uuid:4d5224d7-9a61-42a5-bba0-00ac9e6d72e6#/execution/v1";
+/// What a contract's hash is appended to for a SLSA build type.
+pub const BUILD_TYPE: &str = "urn:uuid:4d5224d7-9a61-42a5-bba0-00ac9e6d72e6#/contract/v1/";
+/// What a node's name is appended to for a SLSA builder.
+pub const BUILDER_ID: &str = "urn:uuid:4d5224d7-9a61-42a5-bba0-00ac9e6d72e6#/node/v1/";
 /// The type of a SLSA provenance predicate.
 pub const SLSA_TYPE: &str = "https://slsa.dev/provenance/v1";
 /// The name under which the output as a whole is a subject, where an execution left no files.
@@ -197,12 +201,12 @@ impl Statement {
         if statement.to_bytes()? == bytes { Ok(statement) } else { Err(StatementError::Member("form")) }
     }
 
-    /// The event that binds a statement to the log; `statement` is what [`Statement::to_bytes`] gave.
+    /// The event that binds a statement to the log; `sha256` is of what [`Statement::to_bytes`] gave.
     #[must_use]
-    pub fn recorded_event(execution: &ExecutionId, statement: &[u8]) -> NewEvent {
+    pub fn recorded_event(execution: &ExecutionId, sha256: Digest) -> NewEvent {
         NewEvent::new(EventType::EXECUTION_PROVENANCE_RECORDED, Subject::from(execution))
             .claim(EXECUTION_MEMBER, execution.as_str())
-            .observe(STATEMENT_MEMBER, Digest::of(statement))
+            .observe(STATEMENT_MEMBER, sha256)
     }
 
     /// The same execution as a SLSA v1 provenance statement, for tools that read those. A view, not a record: it is signed
@@ -211,7 +215,7 @@ impl Statement {
     pub fn slsa_view(&self) -> Vec<u8> {
         let (claims, seen) = (&self.claims, &self.observations.seen);
         let build = object([
-            ("buildType", Value::from(format!("{PREDICATE_TYPE}#contract={}", claims.contract_hash))),
+            ("buildType", Value::from(format!("{BUILD_TYPE}{}", claims.contract_hash))),
             (
                 "externalParameters",
                 object([
@@ -232,7 +236,7 @@ impl Statement {
             ("resolvedDependencies", Value::List(Vec::new())),
         ]);
         let run = object([
-            ("builder", object([("id", Value::from(seen.node_id.as_str()))])),
+            ("builder", object([("id", Value::from(format!("{BUILDER_ID}{}", seen.node_id)))])),
             ("metadata", object([("invocationId", Value::from(claims.execution_id.as_str()))])),
         ]);
         canonical::to_bytes(&object([

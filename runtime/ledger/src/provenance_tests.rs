@@ -118,7 +118,12 @@ fn the_slsa_view_names_builder_invocation_and_subject() {
     let view = canonical::parse(&statement().slsa_view()).unwrap();
     assert_eq!(view.get("predicateType").and_then(Value::as_text), Some(SLSA_TYPE));
     let run = view.get("predicate").and_then(|p| p.get("runDetails")).unwrap();
-    assert_eq!(run.get("builder").and_then(|b| b.get("id")).and_then(Value::as_text), Some("node1.example"));
+    let builder = run.get("builder").and_then(|b| b.get("id")).and_then(Value::as_text);
+    assert_eq!(builder, Some(format!("{BUILDER_ID}node1.example").as_str()));
+    let build = view.get("predicate").and_then(|p| p.get("buildDefinition")).unwrap();
+    let build_type = build.get("buildType").and_then(Value::as_text);
+    assert_eq!(build_type, Some(format!("{BUILD_TYPE}{}", statement().claims.contract_hash).as_str()));
+    assert!(Statement::parse(&statement().slsa_view()).is_err(), "a view was taken for a record");
     let invocation = run.get("metadata").and_then(|m| m.get("invocationId")).and_then(Value::as_text);
     assert_eq!(invocation, Some(statement().claims.execution_id.as_str()));
     assert_eq!(view.get("subject"), canonical::parse(&statement().to_bytes().unwrap()).unwrap().get("subject"));
@@ -127,7 +132,7 @@ fn the_slsa_view_names_builder_invocation_and_subject() {
 #[test]
 fn the_event_binds_the_execution_to_the_statement() {
     let bytes = statement().to_bytes().unwrap();
-    let event = Statement::recorded_event(&statement().claims.execution_id, &bytes);
+    let event = Statement::recorded_event(&statement().claims.execution_id, Digest::of(&bytes));
     assert_eq!(event.payload.observations[STATEMENT_MEMBER], Value::from(Digest::of(&bytes)));
     assert_eq!(event.subject.execution(), Some(statement().claims.execution_id));
 }

@@ -1,4 +1,7 @@
 //! The event that records a statement, and whether a statement is the recorded one.
+//!
+//! A statement is recorded by an event of its own, or by the one that completes its execution: a plan's step has five events
+//! and no sixth.
 
 use remand_model::event::Event;
 use remand_model::{Digest, EventType, ExecutionId};
@@ -10,7 +13,7 @@ use crate::provenance::{EXECUTION_MEMBER, STATEMENT_MEMBER, Statement, Statement
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
     /// The entry does not record a statement.
-    #[error("the entry is no well-formed {} event", EventType::EXECUTION_PROVENANCE_RECORDED)]
+    #[error("the entry is no well-formed record of a statement")]
     NoRecord,
     /// The statement is another one than the log recorded.
     #[error("the log recorded the statement with hash {recorded}, this one has {found}")]
@@ -28,7 +31,7 @@ pub enum RecordError {
     Mismatch(&'static str),
 }
 
-/// What an `execution_provenance_recorded` event says.
+/// What an event says that records a statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recorded {
     /// The event.
@@ -39,25 +42,47 @@ pub struct Recorded {
     pub statement_sha256: Digest,
 }
 
+/// Whether an event of this kind, with these canonical observations, may record a statement; the event itself says whether.
+pub(crate) fn may_record(event_type: &[u8], observations: &[u8]) -> bool {
+    let is = |kind: EventType| event_type == kind.as_str().as_bytes();
+    let names = || observations.windows(STATEMENT_MEMBER.len()).any(|name| name == STATEMENT_MEMBER.as_bytes());
+    is(EventType::EXECUTION_PROVENANCE_RECORDED) || (is(EventType::EXECUTION_COMPLETED) && names())
+}
+
 impl Recorded {
-    /// Reads the event.
+    /// What the event records; nothing where it is no record.
+    ///
+    /// # Errors
+    /// [`RecordError::NoRecord`] where it is a record and malformed.
+    pub fn of(event: &Event) -> Result<Option<Self>, RecordError> {
+        let is_own = event.event_type == EventType::EXECUTION_PROVENANCE_RECORDED;
+        let is_end = event.event_type == EventType::EXECUTION_COMPLETED
+            && event.payload.observations.contains_key(STATEMENT_MEMBER);
+        if is_own || is_end { Self::from_event(event).map(Some) } else { Ok(None) }
+    }
+
+    /// Reads an event that records a statement.
     ///
     /// # Errors
     /// [`RecordError::NoRecord`].
     pub fn from_event(event: &Event) -> Result<Self, RecordError> {
-        let execution = event.payload.claims.get(EXECUTION_MEMBER).and_then(|value| value.as_text());
-        let execution = execution.and_then(|text| text.parse::<ExecutionId>().ok());
+        let subject = event.subject.execution();
+        let stated = event.payload.claims.get(EXECUTION_MEMBER).map(|value| value.as_text());
+        let execution = match &event.event_type {
+            own if *own == EventType::EXECUTION_PROVENANCE_RECORDED => {
+                let stated = stated.flatten().and_then(|text| text.parse::<ExecutionId>().ok());
+                stated.filter(|stated| subject.as_ref() == Some(stated))
+            }
+            end if *end == EventType::EXECUTION_COMPLETED => subject,
+            _ => None,
+        };
         let statement = event.payload.observations.get(STATEMENT_MEMBER).and_then(|value| value.as_text());
         let statement = statement.and_then(|text| text.parse().ok());
-        let (Some(execution_id), Some(statement_sha256)) = (execution, statement) else {
-            return Err(RecordError::NoRecord);
-        };
-        let fits = event.event_type == EventType::EXECUTION_PROVENANCE_RECORDED
-            && event.subject.execution().as_ref() == Some(&execution_id);
-        if fits {
-            Ok(Self { event_id: event.event_id, execution_id, statement_sha256 })
-        } else {
-            Err(RecordError::NoRecord)
+        match (execution, statement) {
+            (Some(execution_id), Some(statement_sha256)) => {
+                Ok(Self { event_id: event.event_id, execution_id, statement_sha256 })
+            }
+            _ => Err(RecordError::NoRecord),
         }
     }
 

@@ -106,7 +106,7 @@ async fn run(
     let shown = described(&plan);
     let domains = domains::all(node)?;
     let mut gate = PlanGate { node: node.clone(), who: Arc::clone(who), turn: None };
-    let mut journal = PlanJournal { node: node.clone(), by: call.by() };
+    let mut journal = PlanJournal::new(node.clone(), call.by());
     // A task of its own: a client that goes away leaves nothing half done.
     let work = move || drive::run(plan, request_id, &mut gate, &domains, &mut journal);
     let report = tokio::task::spawn_blocking(work).await.map_err(internal)?;

@@ -1,6 +1,7 @@
 //! Proofs of executions, and replays.
 
 use remand_authority::table::Action;
+use remand_ledger::dsse::Envelope;
 use remand_ledger::notary::NotaryError;
 use remand_model::ExecutionId;
 use remand_model::canonical;
@@ -26,6 +27,19 @@ pub fn action(command: Command) -> Option<Action> {
 #[serde(deny_unknown_fields)]
 struct Named {
     execution_id: ExecutionId,
+    #[serde(default)]
+    format: Format,
+}
+
+/// What a proof is wanted as.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Format {
+    /// Envelope, inclusion proof and event, to be verified offline.
+    #[default]
+    Bundle,
+    /// A SLSA provenance statement in an envelope of its own.
+    Slsa,
 }
 
 pub async fn carry_out(node: &Node, call: &mut Call, reply: &Reply) -> Result<(), Refusal> {
@@ -42,10 +56,18 @@ pub async fn carry_out(node: &Node, call: &mut Call, reply: &Reply) -> Result<()
     }
     let unknown = || refusal(NotaryError::NotRecorded(id.clone()));
     node.ledger.head(&tenant).ok_or_else(unknown)?;
+    if let Format::Slsa = named.format {
+        let found = tokio::task::block_in_place(|| node.ledger.get_provenance(&tenant, id)).map_err(refusal)?;
+        let view = found.ok_or_else(unknown)?.statement.slsa_view();
+        return answer(reply, &Envelope::sign(view, node.notary.attest()).to_bytes()).await;
+    }
     let checkpoint = cosign::checkpoint(node, &tenant).await?;
     let proof = tokio::task::block_in_place(|| node.ledger.execution_proof(&tenant, id, &checkpoint));
-    let bytes = proof.map_err(refusal)?.to_bytes();
-    let document = canonical::parse(&bytes).map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
+    answer(reply, &proof.map_err(refusal)?.to_bytes()).await
+}
+
+async fn answer(reply: &Reply, bytes: &[u8]) -> Result<(), Refusal> {
+    let document = canonical::parse(bytes).map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
     reply.answer(&document).await;
     Ok(())
 }

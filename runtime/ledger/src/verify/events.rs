@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use remand_model::ExecutionId;
 use remand_model::event::Event;
-use remand_model::{EventType, ExecutionId};
 
 use crate::merkle::leaf_hash;
-use crate::record::{RecordError, Recorded};
+use crate::record::{RecordError, Recorded, may_record};
 use crate::scan::scan;
 use crate::tile::{BUNDLE_BYTES_MAX, Bundle, Column, Pyramid, TILE_BYTES_MAX, TILE_WIDTH, Tile, decode_tile};
 
@@ -78,11 +78,11 @@ fn check_event(export: &Export<'_>, event_id: u64, entry: &[u8]) -> Result<Optio
     if scanned.tenant_id != export.origin.tenant().as_str().as_bytes() {
         return Err(Reason::Tenant(String::from_utf8_lossy(scanned.tenant_id).into_owned()).into());
     }
-    if scanned.event_type != EventType::EXECUTION_PROVENANCE_RECORDED.as_str().as_bytes() {
+    if !may_record(scanned.event_type, scanned.observations) {
         return Ok(None);
     }
     let event = Event::from_entry(entry).map_err(|_| RecordError::NoRecord)?;
-    Ok(Some(Recorded::from_event(&event)?))
+    Ok(Recorded::of(&event)?)
 }
 
 fn check_recorded_once(recorded: &[Recorded]) -> Result<(), Fault> {
