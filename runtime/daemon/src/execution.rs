@@ -357,12 +357,14 @@ fn seal(mut result: ExecutionResult, started_ns: u64) -> ExecutionResult {
         }
     }
     let failed = !matches!(result.cause, Cause::Exited { code: 0 });
+    let own_code = result.cause.exit_code();
     if (full_bytes || full_inodes) && failed && matches!(result.cause, Cause::Exited { .. } | Cause::Signaled { .. }) {
         result.cause = Cause::DiskQuota;
     }
     result.usage.disk_free_bytes = result.enforced.facts.get(Fact::ScratchBytesFree.name()).copied();
     result.usage.wall_us = now_ns().saturating_sub(started_ns) / 1000;
-    result.exit_code = result.cause.exit_code();
+    // A full disk ends nobody: the code is the one that the program made of it.
+    result.exit_code = if result.cause == Cause::DiskQuota { own_code } else { result.cause.exit_code() };
     result.hint = crate::hint::of(&result.cause);
     result
 }

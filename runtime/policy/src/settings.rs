@@ -38,6 +38,16 @@ pub(crate) fn set(profile: &mut Profile, key: &str, value: &str) -> Result<(), P
     .map_err(refuse)
 }
 
+/// Below these the shim itself cannot come to its program: it needs memory, and descriptors for the Landlock rules.
+const LEAST: [(&str, u64, &str); 6] = [
+    ("memory", 1 << 20, "1M"),
+    ("nofile", 16, "16"),
+    ("cpus", 1, ""),
+    ("cpu_time", 1, ""),
+    ("wall", 1, ""),
+    ("pids", 1, ""),
+];
+
 /// Sets one limit; also takes the long spelling of command-line flags.
 pub(crate) fn limit(limits: &mut Limits, key: &str, value: &str) -> Result<(), String> {
     let key = key.replace('-', "_");
@@ -57,8 +67,11 @@ pub(crate) fn limit(limits: &mut Limits, key: &str, value: &str) -> Result<(), S
         _ => return Err(unknown_key(&key, LIMITS)),
     };
     let value = parsed?;
-    if value == 0 && ["memory", "cpus", "cpu_time", "wall", "pids", "nofile"].contains(&key.as_str()) {
-        return Err("0 would let nothing run; give a limit above it".to_owned());
+    if let Some((_, least, as_written)) = LEAST.iter().find(|(limited, least, _)| *limited == key && value < *least) {
+        return Err(match least {
+            1 => "0 would let nothing run; give a limit above it".to_owned(),
+            _ => format!("less than {as_written} would let nothing run; give that much or more"),
+        });
     }
     *place = value;
     Ok(())

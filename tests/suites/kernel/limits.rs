@@ -139,6 +139,8 @@ fn disk_bytes_are_limited_in_all_places_together() -> Verdict {
 }
 
 fn inodes_are_limited_in_all_places_together() -> Verdict {
+    let own_code = stage().shell(&["--inodes", "20"], "seq 99 | (cd /tmp; xargs touch); exit 7");
+    drop(own_code.expect(7).because("disk_quota").hit("inodes"));
     let seen = stage().probe(&["--inodes", "50"], &["inodes", "/tmp", "100"]).hit("inodes").because("disk_quota");
     assert!((49..=51).contains(&seen.answer("inodes")), "{}", seen.text());
     let script = format!("{PROBE} inodes /tmp 30 && {PROBE} inodes /dev/shm 30");

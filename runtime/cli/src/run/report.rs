@@ -63,7 +63,10 @@ fn ending(result: &ExecutionResult, limits: Option<&Limits>) -> Option<String> {
         Cause::Oom => limit(limits, "oom: the memory was used up", "memory"),
         Cause::OutputLimit => limit(limits, "output_limit: it printed more than allowed", "output"),
         Cause::PidsLimit => limit(limits, "pids_limit: it wanted more processes than allowed", "pids"),
-        Cause::DiskQuota => limit(limits, "disk_quota: its writable places were full", "disk"),
+        Cause::DiskQuota if result.limits_hit.iter().any(|name| name == "disk") => {
+            limit(limits, "disk_quota: its writable places were full", "disk")
+        }
+        Cause::DiskQuota => limit(limits, "disk_quota: its writable places could take no more files", "inodes"),
         Cause::Seccomp { syscall } => {
             return Some(hinted(
                 result,
@@ -103,6 +106,7 @@ fn size(limits: &Limits, name: &str) -> Option<String> {
         "wall" => time(limits.wall_ms_max),
         "cpu_time" => time(limits.cpu_time_ms_max),
         "pids" => limits.pids_max.to_string(),
+        "inodes" => limits.inodes_max.to_string(),
         _ => return None,
     })
 }
@@ -143,7 +147,7 @@ fn is_about(cause: &Cause, limit: &str) -> bool {
         Cause::Oom => "memory",
         Cause::OutputLimit => "output",
         Cause::PidsLimit => "pids",
-        Cause::DiskQuota => "disk",
+        Cause::DiskQuota => return ["disk", "inodes", "disk_quota"].contains(&limit),
         _ => return false,
     };
     limit.starts_with(stem) || limit == cause.name()

@@ -54,7 +54,7 @@ fn every_limit_has_a_flag() {
         (Cause::Oom, "--memory"),
         (Cause::OutputLimit, "--output-max"),
         (Cause::PidsLimit, "--pids"),
-        (Cause::DiskQuota, "--disk"),
+        (Cause::DiskQuota, "--inodes"),
     ];
     for (cause, flag) in causes {
         let line = lines(&result(cause), None).remove(0);
@@ -70,6 +70,15 @@ fn a_limit_met_on_the_way_is_told_and_the_one_that_ended_it_is_not_told_twice() 
     let mut ended = result(Cause::Oom);
     ended.limits_hit = vec!["memory".into()];
     assert_eq!(lines(&ended, None).len(), 1);
+}
+
+#[test]
+fn a_full_disk_is_told_by_what_was_full() {
+    let mut full = result(Cause::DiskQuota);
+    full.limits_hit = vec!["inodes".into()];
+    assert!(lines(&full, None)[0].ends_with("no more files; raise it with --inodes"));
+    full.limits_hit = vec!["disk".into()];
+    assert!(lines(&full, None)[0].ends_with("full; raise it with --disk"));
 }
 
 #[test]
