@@ -18,6 +18,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::breach;
 use crate::capture::{Allowance, Intake, Taken, Watcher, Which, capture};
 use crate::control::Control;
 use crate::execution::{Ends, Input, Ticket, Workshop, failed, hard_kill, now_ns};
@@ -156,7 +157,11 @@ impl<'a> Attendant<'a> {
                 },
                 () = cancel.notified(), if open => Some((Cause::Cancelled, "")),
                 () = allowance.over.notified(), if open => Some((Cause::OutputLimit, "output")),
-                signals = events(&self.watch), if open => self.kernel_says(&signals),
+                signals = events(&self.watch), if open => {
+                    // Version 1 tells of a kill before it is counted.
+                    clock.cpu_check = clock.cpu_check.min(Instant::now() + limits::CPU_CHECK_LEAST);
+                    self.kernel_says(&signals)
+                }
                 () = sleep_until(clock.cpu_check), if open => self.processor_time(&mut clock),
                 () = sleep_until(next), if open || clock.hard.is_some() => {
                     if clock.hard.is_none() {
@@ -209,15 +214,21 @@ impl<'a> Attendant<'a> {
             return Some((Cause::CpuTimeout, "cpu_time"));
         }
         clock.cpu_check = Instant::now() + self.cpu_pause(used_us);
-        self.kernel_says(&[Signal::PidsMax])
+        self.kernel_says(&[Signal::OutOfMemory, Signal::PidsMax])
     }
 
+    /// What the kernel has counted in this cell. On version 1 all cells of a tenant hear of it when their sum is too much;
+    /// only the one that lost a process is meant.
     fn kernel_says(&self, signals: &[Signal]) -> Option<(Cause, &'static str)> {
-        if signals.contains(&Signal::OutOfMemory) {
-            return Some((Cause::Oom, "memory"));
+        if !signals.contains(&Signal::OutOfMemory) && !signals.contains(&Signal::PidsMax) {
+            return None;
         }
-        let refused = || self.cell.events().is_ok_and(|events| events.pids_max_hits > 0);
-        (signals.contains(&Signal::PidsMax) && refused()).then_some((Cause::PidsLimit, "pids"))
+        let events = self.cell.events().ok()?;
+        let hit = breach::Hit::of(&self.cell.usage().ok()?, &self.order.limits);
+        if events.oom_kills > 0 {
+            return Some((Cause::Oom, hit.memory));
+        }
+        (events.pids_max_hits > 0).then_some((Cause::PidsLimit, hit.pids))
     }
 
     async fn record(&mut self, record: Record, clock: &mut Clock) -> Option<(Cause, &'static str)> {

@@ -11,7 +11,7 @@ use remand_cgroup::{Cell, Kill, TenantLimits, Tree};
 use remand_ledger::Started;
 use remand_ledger::blob::{BlobStore, Stored};
 use remand_model::outcome::{Cause, Enforced, EnforcedLimit, ExecutionResult, InputRecord, Outputs, Usage};
-use remand_model::{ExecutionId, PROTOCOL_VERSION, TenantId};
+use remand_model::{ExecutionId, Limits, PROTOCOL_VERSION, TenantId};
 use remand_spec::Fact;
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::io::Interest;
@@ -20,6 +20,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 
 use crate::attend::Attendant;
+use crate::breach::Hit;
 use crate::capture::Watcher;
 use crate::cells::Cells;
 use crate::control::Control;
@@ -127,7 +128,7 @@ impl Workshop {
             result.cause = cause;
             Vec::new()
         });
-        measure(&cell, &mut result);
+        measure(&cell, &order.limits, &mut result);
         // Nobody waits for this; the range of ids rests until it is done.
         tokio::spawn(async move {
             clear(&cell).await;
@@ -136,11 +137,17 @@ impl Workshop {
         (seal(result, started_ns), stored)
     }
 
-    /// Sets what a tenant is held to as a whole, from its next cell on.
+    /// Sets what a tenant is held to as a whole: at once where it has cells, else from its next cell on.
     pub fn set_walls(&self, tenant: &TenantId, walls: TenantLimits) {
         let mut housed = self.housed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let has_cells = housed.remove(tenant);
+        match has_cells.then(|| self.tree.tenant(tenant, &walls)) {
+            Some(Ok(_)) => drop(housed.insert(tenant.clone())),
+            // What runs holds more than the kernel can take back; nothing starts until it can.
+            Some(Err(error)) => tracing::warn!(%error, %tenant, "a tenant's new limits wait for its next cell"),
+            None => {}
+        }
         self.walls.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(tenant.clone(), walls);
-        housed.remove(tenant);
     }
 
     /// Removes a tenant's group, whose cells are gone.
@@ -220,9 +227,10 @@ impl Workshop {
 }
 
 /// Usage and events, read before the groups go.
-fn measure(cell: &Cell, result: &mut ExecutionResult) {
+fn measure(cell: &Cell, limits: &Limits, result: &mut ExecutionResult) {
+    let mut named = Hit::of(&remand_cgroup::Usage::default(), limits);
     match cell.usage() {
-        Ok(usage) => result.usage = usage_of(&usage),
+        Ok(usage) => (result.usage, named) = (usage_of(&usage), Hit::of(&usage, limits)),
         Err(error) => tracing::error!(%error, "the usage of a cell could not be read"),
     }
     match cell.events() {
@@ -232,8 +240,8 @@ fn measure(cell: &Cell, result: &mut ExecutionResult) {
                     result.limits_hit.push(name.into());
                 }
             };
-            hit(events.oom_kills, "memory");
-            hit(events.pids_max_hits, "pids");
+            hit(events.oom_kills, named.memory);
+            hit(events.pids_max_hits, named.pids);
             if events.oom_kills > 0 && matches!(result.cause, Cause::Signaled { signal: 9 } | Cause::Lost { .. }) {
                 result.cause = Cause::Oom;
             }
@@ -365,6 +373,6 @@ fn seal(mut result: ExecutionResult, started_ns: u64) -> ExecutionResult {
     result.usage.wall_us = now_ns().saturating_sub(started_ns) / 1000;
     // A full disk ends nobody: the code is the one that the program made of it.
     result.exit_code = if result.cause == Cause::DiskQuota { own_code } else { result.cause.exit_code() };
-    result.hint = crate::hint::of(&result.cause);
+    result.hint = crate::hint::of(&result.cause, &result.limits_hit);
     result
 }

@@ -2,10 +2,18 @@
 
 use remand_model::outcome::Cause;
 
+use crate::breach;
+
 /// One sentence, or nothing where there is nothing to do.
 #[must_use]
-pub fn of(cause: &Cause) -> Option<String> {
+pub fn of(cause: &Cause, limits_hit: &[String]) -> Option<String> {
+    let is_hit = |name: &str| limits_hit.iter().any(|hit| hit == name);
+    let together = |what: &str, field: &str| {
+        format!("the tenant's executions together used up its {what}: run fewer at once, or have its {field} raised")
+    };
     Some(match cause {
+        Cause::Oom if is_hit(breach::TENANT_MEMORY) => together("memory", "max_memory_mb"),
+        Cause::PidsLimit if is_hit(breach::TENANT_PIDS) => together("processes", "max_pids"),
         Cause::Exited { .. } | Cause::Signaled { .. } | Cause::Cancelled => return None,
         Cause::WallTimeout => "the wall time was over: give more with --wall".into(),
         Cause::CpuTimeout => "the processor time was used up: give more with --cpu-time".into(),

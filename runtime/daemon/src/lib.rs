@@ -9,6 +9,7 @@ pub mod admission;
 mod attend;
 pub mod authority;
 pub mod boot;
+pub mod breach;
 pub mod capture;
 pub mod cells;
 pub mod commands;

@@ -97,7 +97,7 @@ pub fn bare(execution_id: ExecutionId, tenant_id: TenantId, cause: Cause, enforc
         execution_id,
         tenant_id,
         exit_code: cause.exit_code(),
-        hint: crate::hint::of(&cause),
+        hint: crate::hint::of(&cause, &[]),
         cause,
         limits_hit: Vec::new(),
         usage: Usage::default(),

@@ -10,10 +10,20 @@ use remand_daemon::config::{Arguments, Config};
 use remand_daemon::serve::serve;
 use tracing_subscriber::EnvFilter;
 
+/// `EX_CONFIG` of sysexits.h: whoever restarts a daemon that failed need not try this again.
+const MISCONFIGURED: u8 = 78;
+
 fn main() -> ExitCode {
     let filter = EnvFilter::try_from_env("REMAND_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
-    match start() {
+    let config = match Config::new(Arguments::parse()) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("remandd: {error}");
+            return ExitCode::from(MISCONFIGURED);
+        }
+    };
+    match start(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("remandd: {error}");
@@ -22,8 +32,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn start() -> Result<(), Box<dyn std::error::Error>> {
-    let booted = boot(Config::new(Arguments::parse())?)?;
+fn start(config: Config) -> Result<(), Box<dyn std::error::Error>> {
+    let booted = boot(config)?;
     // Not before: a second thread would keep the root that this one gave away.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(serve(booted, || {
