@@ -214,7 +214,7 @@ impl<'a> Attendant<'a> {
             return Some((Cause::CpuTimeout, "cpu_time"));
         }
         clock.cpu_check = Instant::now() + self.cpu_pause(used_us);
-        self.kernel_says(&[Signal::OutOfMemory, Signal::PidsMax])
+        self.kernel_says(&[Signal::OutOfMemory])
     }
 
     /// What the kernel has counted in this cell. On version 1 all cells of a tenant hear of it when their sum is too much;

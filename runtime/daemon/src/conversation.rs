@@ -149,11 +149,13 @@ pub async fn converse(node: Node, socket: UnixStream) {
         stream: Some(stream),
         attached: None,
     };
+    let mut ending = talk.node.ending.subscribe();
     loop {
         // A request comes before its own stream; what is there without one belongs to a request that is over, and must not
         // keep the reader from what follows, the end of the connection least of all.
         let arrival = tokio::select! {
             biased;
+            _ = ending.wait_for(|ends| *ends) => break,
             arrival = incoming.recv() => arrival,
             () = discard(&mut talk.stream) => continue,
         };

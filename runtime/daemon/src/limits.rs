@@ -11,6 +11,8 @@ pub const OUTPUT_PIECES: usize = 16;
 pub const KEEPER_GRACE: Duration = Duration::from_millis(60);
 /// How long the collection of output files may take after the payload's end.
 pub const COLLECT_WAIT: Duration = Duration::from_secs(20);
+/// How long clients may take for the answers that they are owed when the daemon ends.
+pub const FAREWELL_WAIT: Duration = Duration::from_secs(2);
 /// How long a killed box may take to be gone before that is reported as a fault of the host.
 pub const REAP_WAIT: Duration = Duration::from_secs(5);
 /// Shortest pause between two looks at the processor time used.

@@ -55,6 +55,8 @@ pub struct Inner {
     pub connections: AtomicUsize,
     /// Rung when a connection ends.
     pub left: Notify,
+    /// Whether the daemon ends: nothing is let in any more, and conversations end with the request that they carry out.
+    pub ending: watch::Sender<bool>,
     /// Rung when the daemon is to end.
     pub end: Notify,
     leases: AtomicU64,
@@ -105,6 +107,7 @@ impl Node {
             mending: Mending::default(),
             connections: AtomicUsize::new(0),
             left: Notify::new(),
+            ending: watch::Sender::new(false),
             end: Notify::new(),
             leases: AtomicU64::new(1),
             running: Mutex::new(HashMap::new()),
@@ -156,9 +159,12 @@ impl Node {
     /// Enters a permitted execution into the table of those that wait or run.
     ///
     /// # Errors
-    /// `conflict` where it is there already.
+    /// `conflict` where it is there already, `draining`.
     pub fn enter(&self, permit: &Permit, id: &ExecutionId) -> Result<Arc<Execution>, Refusal> {
         let mut table = self.table();
+        if *self.ending.borrow() {
+            return Err(Refusal::new(Code::Draining, "the daemon ends").retry_after(1000));
+        }
         let key = (permit.tenant_id().clone(), id.clone());
         if table.contains_key(&key) {
             return Err(Refusal::new(Code::Conflict, format!("{id} runs already")));
@@ -210,8 +216,9 @@ impl Node {
         self.table().keys().map(|(_, id)| id.as_str()[5..21].to_owned()).collect()
     }
 
-    /// Ends every execution.
-    pub fn cancel_all(&self) {
+    /// Lets nothing in any more and ends every execution.
+    pub fn end_all(&self) {
+        self.ending.send_replace(true);
         self.table().values().for_each(|execution| execution.cancel.notify_one());
     }
 

@@ -164,16 +164,19 @@ async fn idle(node: &Node) {
     }
 }
 
-/// Ends what runs, waits for it, closes the ledger.
+/// Ends what waits and runs, waits until it is recorded and told, closes the ledger.
 async fn drain(node: &Node) {
-    node.cancel_all();
-    let empty = async {
-        while node.running_count() > 0 {
+    node.end_all();
+    let until = async |is_left: &dyn Fn() -> bool| {
+        while is_left() {
             node.left.notified().await;
         }
     };
-    if timeout(limits::COLLECT_WAIT, empty).await.is_err() {
+    if timeout(limits::COLLECT_WAIT, until(&|| node.running_count() > 0)).await.is_err() {
         tracing::error!("executions did not end in time; they are closed as lost at the next start");
+    }
+    if timeout(limits::FAREWELL_WAIT, until(&|| node.connections.load(Ordering::Relaxed) > 0)).await.is_err() {
+        tracing::warn!("a client does not take its answer in time");
     }
     if let Err(error) = node.ledger.close() {
         tracing::error!(%error, "the ledger did not close cleanly");

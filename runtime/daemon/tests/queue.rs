@@ -179,6 +179,44 @@ fn a_daemon_that_is_told_to_end_leaves_nothing_open_of_what_ran_and_waited() {
 }
 
 #[test]
+fn clients_hear_how_their_executions_ended_when_the_daemon_is_told_to_end() {
+    let Some(place) = place() else { return };
+    let daemon = place.start_with(&["--config", &narrow(&place, "")]);
+    let (said, accepted) = std::sync::mpsc::channel();
+    let clients: Vec<_> = (0..3)
+        .map(|number| {
+            let (mut client, said) = (place.client("local"), said.clone());
+            std::thread::spawn(move || {
+                let request = request(&format!("r{number}"), FOREVER);
+                client.run(&request, None, &mut Accepted(said)).map(|end| end.result.cause)
+            })
+        })
+        .collect();
+    clients.iter().for_each(|_| accepted.recv().expect("it is accepted"));
+    assert!(daemon.stop().success());
+    for client in clients {
+        assert_eq!(client.join().expect("no panic").expect("an answer"), Cause::Cancelled);
+    }
+}
+
+/// Says that its execution was accepted.
+struct Accepted(std::sync::mpsc::Sender<()>);
+
+impl RunSink for Accepted {
+    fn accepted(&mut self, _: &ExecutionId) -> std::io::Result<()> {
+        self.0.send(()).map_err(std::io::Error::other)
+    }
+
+    fn stdout(&mut self, _: &[u8]) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn stderr(&mut self, _: &[u8]) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
 fn a_client_that_leaves_while_it_waits_gives_its_place_up() {
     let Some(place) = place() else { return };
     let _daemon = place.start_with(&["--config", &narrow(&place, "")]);
