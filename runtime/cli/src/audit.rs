@@ -9,13 +9,13 @@ use crate::arguments::Global;
 use crate::failure::Failure;
 use crate::out::OutFolder;
 use crate::verbs::AuditVerb;
-use crate::{ask, connect, output, verify};
+use crate::{ask, connect, events, output, verify};
 
 pub(crate) fn audit(global: &Global, verb: &AuditVerb) -> Result<u8, Failure> {
     let mut payload = match verb {
-        AuditVerb::Log { limit } => json!({"limit": limit, "what": "log"}),
+        AuditVerb::Log { limit } => return events::log(global, *limit),
         AuditVerb::Show { event } => json!({"event_id": event, "what": "show"}),
-        AuditVerb::Query { .. } => query(verb),
+        AuditVerb::Query { limit, .. } => return events::query(global, query(verb), *limit),
         AuditVerb::Verify { dir: Some(dir), prev, trust } => {
             return verify::export(global.format, dir, prev, trust);
         }
@@ -31,10 +31,9 @@ pub(crate) fn audit(global: &Global, verb: &AuditVerb) -> Result<u8, Failure> {
 }
 
 fn query(verb: &AuditVerb) -> Value {
-    let AuditVerb::Query { event_type, subject, since_us, until_us, limit } = verb else { return Value::Null };
+    let AuditVerb::Query { event_type, subject, since_us, until_us, .. } = verb else { return Value::Null };
     let all = json!({
-        "event_type": event_type, "limit": limit, "since_us": since_us, "subject": subject, "until_us": until_us,
-        "what": "query",
+        "event_type": event_type, "since_us": since_us, "subject": subject, "until_us": until_us, "what": "query",
     });
     let given = all.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
     Value::Object(given.map(|(key, value)| (key.clone(), value.clone())).collect())

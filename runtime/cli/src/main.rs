@@ -8,6 +8,7 @@ mod canon;
 mod connect;
 mod doctor;
 mod documents;
+mod events;
 mod executions;
 mod failure;
 mod manual;

@@ -173,7 +173,7 @@ pub(crate) struct TrustArguments {
 pub(crate) enum AuditVerb {
     /// List events, newest last
     Log {
-        /// At most so many
+        /// At most so many; 0 for all
         #[arg(short = 'n', long, value_name = "N", default_value_t = 100)]
         limit: u64,
     },
@@ -193,7 +193,7 @@ pub(crate) enum AuditVerb {
         /// Before this wall clock, in microseconds since 1970
         #[arg(long, value_name = "US")]
         until_us: Option<u64>,
-        /// At most so many
+        /// At most so many; 0 for all
         #[arg(short = 'n', long, value_name = "N", default_value_t = 100)]
         limit: u64,
     },

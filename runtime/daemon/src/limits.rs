@@ -49,7 +49,7 @@ pub const TENANT_BLOB_BYTES_MAX: u64 = 1 << 40;
 pub const PULSE: Duration = Duration::from_secs(2);
 /// Bytes of one blob that a client puts.
 pub const BLOB_BYTES_MAX: u64 = 16 << 30;
-/// Events of one answer that lists them.
+/// Events of one answer that lists them; whoever wants more asks for the next page.
 pub const EVENTS_SHOWN_MAX: usize = 1000;
 /// Requests to the witness at once.
 pub const WITNESS_CONNECTIONS_MAX: usize = 64;

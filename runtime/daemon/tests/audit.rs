@@ -66,6 +66,24 @@ fn an_execution_is_proven_offline_and_again_after_a_restart() {
 }
 
 #[test]
+fn events_are_read_page_by_page() {
+    let Some(place) = place() else { return };
+    let _daemon = place.start();
+    let mut client = place.client("local");
+    run(&mut client, "one", "exit 0");
+    let mut page = |payload: &serde_json::Value| -> Vec<u64> {
+        let answer = audit(&mut client, payload);
+        let events = answer["events"].as_array().expect("a list").iter();
+        events.map(|event| event["event_id"].as_u64().expect("an id")).collect()
+    };
+    for what in ["log", "query"] {
+        assert_eq!(page(&json!({"what": what, "from_id": 1, "limit": 2})), [1, 2]);
+        assert_eq!(page(&json!({"what": what, "from_id": 3, "limit": 2})), [3, 4]);
+        assert_eq!(page(&json!({"what": what, "from_id": 1000, "limit": 2})), [0; 0]);
+    }
+}
+
+#[test]
 fn a_proof_of_another_tenants_execution_is_refused() {
     let Some(place) = place() else { return };
     let _daemon = place.start();

@@ -38,6 +38,8 @@ struct Asked {
     subject: Option<Subject>,
     since_us: Option<u64>,
     until_us: Option<u64>,
+    /// Only ids from this one on: the next page begins after the last id of the one before.
+    from_id: Option<u64>,
     limit: Option<usize>,
 }
 
@@ -94,10 +96,10 @@ fn internal(error: &dyn std::error::Error) -> Refusal {
     Refusal::new(Code::Internal, chain(error))
 }
 
-/// The newest events, oldest of them first, without what they say.
+/// The newest events, or those from an id on, oldest first, without what they say.
 fn log(node: &Node, tenant: &TenantId, asked: &Asked) -> Result<Value, Refusal> {
     let size = node.ledger.head(tenant).map_or(0, |head| head.size);
-    let from_id = size.saturating_sub(asked.limit() as u64);
+    let from_id = asked.from_id.unwrap_or_else(|| size.saturating_sub(asked.limit() as u64));
     let filter = Filter { from_id, limit: asked.limit(), ..Filter::default() };
     let events = node.ledger.query(tenant, &filter).map_err(|error| internal(&error))?;
     let row = |event: &Event| {
@@ -124,7 +126,7 @@ fn query(node: &Node, tenant: &TenantId, asked: &Asked) -> Result<Value, Refusal
         subject: asked.subject.clone(),
         from_us: asked.since_us,
         until_us: asked.until_us,
-        from_id: 0,
+        from_id: asked.from_id.unwrap_or(0),
         limit: asked.limit(),
     };
     let events = node.ledger.query(tenant, &filter).map_err(|error| internal(&error))?;
