@@ -77,6 +77,7 @@ fn revoking_a_token_ends_a_plans_step_and_the_steps_after_it_never_begin() {
     drop(revoke(&place, &token));
     let report = plan.join().expect("no panic").expect("a report");
     assert_eq!((report["state"].as_str(), report["failed_step"].as_u64()), (Some("failed"), Some(0)), "{report}");
+    assert_eq!(report["refusal"]["code"], "token_revoked");
     assert!(kinds(&mut root).contains(&"EXECUTION_ABORTED".to_owned()));
     assert_eq!(code(root.ask(Command::State, &json!({"what": "get", "key": "reached"}))), Code::NotFound);
 }

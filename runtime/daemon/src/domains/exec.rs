@@ -76,8 +76,7 @@ impl Exec {
         let (result, stored) = result;
         let claims = claims(&result);
         let output = journal::blob(&self.0, permit.tenant_id(), &result.outputs.stdout.sha256);
-        let failed = (result.cause != Cause::Exited { code: 0 })
-            .then(|| Refusal::new(Code::StepFailed, format!("{id}: {} {}", result.cause.name(), result.exit_code)));
+        let failed = (result.cause != Cause::Exited { code: 0 }).then(|| self.failure(permit, id, &result));
         self.0.steps.leave(result, stored);
         if let Some(refusal) = failed {
             return Err(refusal);
@@ -85,6 +84,13 @@ impl Exec {
         let output = output?;
         contract.check_output(&output)?;
         Ok((claims, output))
+    }
+
+    /// Why a program's end is not the step's: it was ended because its token or tenant may do nothing any more, or failed.
+    fn failure(&self, permit: &Permit, id: &ExecutionId, result: &ExecutionResult) -> Refusal {
+        let ended = (result.cause == Cause::Cancelled).then(|| self.0.still_permitted(permit).err()).flatten();
+        let failed = || Refusal::new(Code::StepFailed, format!("{id}: {} {}", result.cause.name(), result.exit_code));
+        ended.unwrap_or_else(failed)
     }
 
     fn execute_now(
