@@ -6,8 +6,8 @@ use remand_model::envelope::Command;
 use serde_json::{Value, json};
 
 use crate::arguments::Global;
+use crate::export::ExportFolder;
 use crate::failure::Failure;
-use crate::out::OutFolder;
 use crate::verbs::AuditVerb;
 use crate::{ask, connect, events, output, verify};
 
@@ -40,7 +40,9 @@ fn query(verb: &AuditVerb) -> Value {
 }
 
 fn export(global: &Global, dir: &Path) -> Result<u8, Failure> {
-    let mut folder = OutFolder::open(dir)?;
-    let answer = connect::attached(global)?.export_audit_log(&global.tenant, &mut folder)?;
+    let mut client = connect::attached(global)?;
+    let mut folder = ExportFolder::begin(dir)?;
+    let taken = client.export_audit_log(&global.tenant, &mut folder).map_err(Failure::from);
+    let answer = folder.finish(taken)?;
     output::print(&answer, global.format).map(|()| 0)
 }

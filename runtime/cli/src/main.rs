@@ -10,6 +10,7 @@ mod doctor;
 mod documents;
 mod events;
 mod executions;
+mod export;
 mod failure;
 mod manual;
 mod out;
