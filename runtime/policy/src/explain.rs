@@ -154,7 +154,6 @@ fn process(out: &mut String, profile: &Profile) -> std::fmt::Result {
     writeln!(out, "\nprocess")?;
     writeln!(out, "  user {} ({}:{}), host name {}", process.user, process.uid, process.gid, process.hostname)?;
     writeln!(out, "  starts in {}, umask {:04o}", process.directory.display(), process.umask)?;
-    writeln!(out, "  network {network}; /proc {}", if process.proc_full { "whole" } else { "processes only" })?;
-    writeln!(out, "  devices {}", process.devices.join(" "))?;
+    writeln!(out, "  network {network}; /proc shows its processes only; devices null zero full random urandom tty")?;
     profile.environment.iter().try_for_each(|v| writeln!(out, "  {}={:?}: {}", v.name, v.value, v.why))
 }

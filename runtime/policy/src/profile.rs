@@ -412,12 +412,8 @@ pub struct Process {
     pub umask: u32,
     /// Which network it has.
     pub network: Network,
-    /// Whether `/proc` shows only processes (`subset=pid`) or also the machine (`full`).
-    pub proc_full: bool,
     /// Whether it gets a time namespace of its own.
     pub time_namespace: bool,
-    /// The names under `/dev`.
-    pub devices: Vec<String>,
 }
 
 /// Which network the payload has. Always one of its own.

@@ -171,9 +171,7 @@ fn blank(lineage: &[(Source, Document)]) -> Profile {
             directory: "/work".into(),
             umask: 0o022,
             network: Network::None,
-            proc_full: false,
             time_namespace: false,
-            devices: ["null", "zero", "full", "random", "urandom"].map(str::to_owned).to_vec(),
         },
     }
 }

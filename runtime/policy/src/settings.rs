@@ -13,10 +13,8 @@ use crate::values;
 pub(crate) const LIMITS: [&str; 12] =
     ["memory", "swap", "cpus", "cpu_time", "wall", "pids", "output", "disk", "inodes", "nofile", "files_size", "files"];
 /// The keys of `[process]`.
-pub(crate) const PROCESS: [&str; 10] =
-    ["user", "uid", "gid", "hostname", "directory", "umask", "network", "proc", "time_namespace", "devices"];
-/// The names that may be asked for under `/dev`.
-pub(crate) const DEVICES: [&str; 8] = ["null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts"];
+pub(crate) const PROCESS: [&str; 8] =
+    ["user", "uid", "gid", "hostname", "directory", "umask", "network", "time_namespace"];
 
 pub(crate) fn set(profile: &mut Profile, key: &str, value: &str) -> Result<(), PolicyError> {
     let refuse = |message| PolicyError::Setting { key: key.to_owned(), message };
@@ -87,9 +85,7 @@ pub(crate) fn process(process: &mut Process, key: &str, value: &str) -> Result<(
         "directory" => process.directory = values::path(value)?,
         "umask" => process.umask = umask(value)?,
         "network" => process.network = network(value)?,
-        "proc" => process.proc_full = proc_full(value)?,
         "time_namespace" => process.time_namespace = flag(value)?,
-        "devices" => process.devices = devices(value)?,
         _ => return Err(unknown_key(key, PROCESS)),
     }
     Ok(())
@@ -122,24 +118,8 @@ fn network(value: &str) -> Result<Network, String> {
     }
 }
 
-fn proc_full(value: &str) -> Result<bool, String> {
-    match value {
-        "pid" => Ok(false),
-        "full" => Ok(true),
-        _ => Err(format!("unknown proc {value:?}; write \"pid\" or \"full\"")),
-    }
-}
-
 fn flag(value: &str) -> Result<bool, String> {
     value.parse().map_err(|_| format!("{value:?} is neither true nor false"))
-}
-
-fn devices(value: &str) -> Result<Vec<String>, String> {
-    let check = |device: &str| match DEVICES.contains(&device) {
-        true => Ok(device.to_owned()),
-        false => Err(format!("unknown device {device:?}{}", did_you_mean(device, DEVICES))),
-    };
-    value.split(',').map(str::trim).filter(|device| !device.is_empty()).map(check).collect()
 }
 
 fn variable(profile: &mut Profile, name: &str, value: &str) -> Result<(), String> {
