@@ -5,6 +5,7 @@ pub mod bench;
 pub mod budget;
 pub mod kit;
 pub mod licences;
+pub mod load;
 pub mod repository;
 pub mod source;
 pub mod stage;
