@@ -10,5 +10,6 @@ pub mod repository;
 pub mod source;
 pub mod stage;
 pub mod suite;
+pub mod targets;
 pub mod tidy;
 pub mod walls;

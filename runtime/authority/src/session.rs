@@ -160,6 +160,13 @@ impl Session {
             .map_err(|refusal| refusal.of(request.tenant_id.as_ref(), request.trace_id))
     }
 
+    /// Counts a request that was refused because it says nothing, where its number was right; no other is counted.
+    pub fn pass_over(&mut self, sequence: u64) {
+        if self.check_sequence(sequence).is_ok() {
+            self.sequence = sequence;
+        }
+    }
+
     /// Ends the conversation: nothing is admitted any more.
     pub fn close(&mut self) {
         self.state = State::Closed;

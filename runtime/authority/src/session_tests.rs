@@ -151,3 +151,14 @@ fn other_major_versions_are_refused_and_minor_ones_understood() {
         assert_eq!(session.admit(&request, NOW, tenancy, 1).is_ok(), fine, "{version:?}");
     }
 }
+
+#[test]
+fn a_request_that_says_nothing_is_counted_where_its_number_was_right() {
+    let mut session = attached();
+    session.pass_over(4);
+    session.pass_over(2);
+    assert_eq!(session.sequence(), 2);
+    session.pass_over(3);
+    assert_eq!(send(&mut session, 3, Action::Ping), Err(Code::SequenceReplayed));
+    send(&mut session, 4, Action::Ping).map(drop).expect("the next one");
+}

@@ -246,13 +246,14 @@ impl Talk {
 
     async fn request(&mut self, frame: Frame) -> bool {
         let reply = Reply { frames: self.frames.clone(), header: frame.header.clone() };
-        let payload = match parse(&frame.payload) {
-            Ok(payload) => payload,
-            Err(refusal) => return reply.refuse(refusal).await,
-        };
-        let action = match commands::action(frame.header.command, &payload) {
-            Ok(action) => action,
-            Err(refusal) => return reply.refuse(refusal).await,
+        let read =
+            parse(&frame.payload).and_then(|payload| Ok((commands::action(frame.header.command, &payload)?, payload)));
+        let (action, payload) = match read {
+            Ok(read) => read,
+            Err(refusal) => {
+                self.pass_over(&frame.header);
+                return reply.refuse(refusal).await;
+            }
         };
         let credential = match action {
             Action::Attach => self.credential(&frame.header, &payload).await.map(Some),
@@ -342,10 +343,18 @@ impl Talk {
         }
     }
 
+    /// Counts a request that says nothing, so that the next one has the next number, as after every other refusal.
+    fn pass_over(&mut self, header: &Header) {
+        if self.session.lease().is_some_and(|lease| lease.epoch == header.lease) {
+            self.session.pass_over(self.base.saturating_add(header.sequence));
+        }
+    }
+
     fn admit(&mut self, header: &Header, action: Action) -> Result<remand_authority::session::Admitted, Refusal> {
         let before_attach = matches!(action, Action::Handshake | Action::Attach);
-        let counted =
-            if before_attach { self.session.sequence() + 1 } else { self.base.saturating_add(header.sequence) };
+        // Without a lease nothing is counted, and the header says 0.
+        let uncounted = before_attach || (self.session.lease().is_none() && header.sequence == 0);
+        let counted = if uncounted { self.session.sequence() + 1 } else { self.base.saturating_add(header.sequence) };
         let lease = self.session.lease().map_or(0, |lease| lease.epoch);
         if !before_attach && header.lease != lease {
             let refusal = Refusal::new(Code::LeaseExpired, format!("lease {} came, {lease} is held", header.lease));
@@ -421,7 +430,7 @@ async fn read(
         let taken = match frame(&mut reader, wait).await {
             Ok(Some(frame)) if (frame.header.command as u16) >= 0x8000 => {
                 let refusal = Refusal::new(Code::CommandUnknown, "an answer is not a request");
-                broken(&requests, refusal.of(None, frame.header.trace)).await
+                broken(&requests, refusal.of(frame.header.tenant.as_ref(), frame.header.trace)).await
             }
             Ok(Some(frame)) if (frame.header.command as u16) >= 0x4000 => stream.send(frame).await.is_ok(),
             Ok(Some(frame)) => requests.send(Arrival::Request(frame)).await.is_ok(),

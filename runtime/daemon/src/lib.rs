@@ -24,6 +24,7 @@ pub mod execution;
 pub mod export;
 pub mod hint;
 pub mod images;
+pub mod inherited;
 pub mod journal;
 pub mod limits;
 pub mod lost;

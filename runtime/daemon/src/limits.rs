@@ -71,3 +71,5 @@ pub const PIDS_CHECK: Duration = Duration::from_millis(200);
 pub const REOPEN_PAUSE: Duration = Duration::from_secs(1);
 /// Executions that one transaction names where a revoked token ends them; the ledger takes 256 events at once.
 pub const REVOKED_AT_ONCE: usize = 128;
+/// Bytes of messages that a daemon keeps which a command has started: they are in memory, for that command alone.
+pub const COMMANDS_LOG_BYTES_MAX: u64 = 1 << 20;

@@ -3,10 +3,13 @@
 
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::sync::Mutex;
 
 use clap::Parser as _;
 use remand_daemon::boot::boot;
 use remand_daemon::config::{Arguments, Config};
+use remand_daemon::inherited::{self, Bounded};
+use remand_daemon::limits;
 use remand_daemon::serve::serve;
 use tracing_subscriber::EnvFilter;
 
@@ -14,6 +17,7 @@ use tracing_subscriber::EnvFilter;
 const MISCONFIGURED: u8 = 78;
 
 fn main() -> ExitCode {
+    let arguments = Arguments::parse();
     let filter = EnvFilter::try_from_env("REMAND_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     let config = match Config::new(Arguments::parse()) {
@@ -24,6 +28,10 @@ fn main() -> ExitCode {
         }
     };
     match start(config) {
+    let bytes_max = if arguments.until_idle { limits::COMMANDS_LOG_BYTES_MAX } else { u64::MAX };
+    let log = Mutex::new(Bounded::new(std::io::stderr(), bytes_max));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(log).with_ansi(false).init();
+    match start(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("remandd: {error}");
@@ -34,6 +42,9 @@ fn main() -> ExitCode {
 
 fn start(config: Config) -> Result<(), Box<dyn std::error::Error>> {
     let booted = boot(config)?;
+fn start(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
+    inherited::close_rest()?;
+    let booted = boot(Config::new(arguments)?)?;
     // Not before: a second thread would keep the root that this one gave away.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(serve(booted, || {

@@ -10,9 +10,9 @@ use remand_model::envelope::{Command, STREAM_BYTES_MAX};
 use remand_model::outcome::{Cause, Enforced, ExecutionResult};
 use remand_model::quota::Usage;
 use remand_model::refusal::{Code, Refusal};
-use remand_model::run::RunRequest;
+use remand_model::run::{RootChoice, RunRequest};
 use remand_model::{ExecutionId, TenantId};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::admission::{NotStarted, Place};
 use crate::authority::Credential;
@@ -48,6 +48,8 @@ pub struct Admitted {
     permit: Permit,
     place: Place,
     execution: Arc<Execution>,
+    /// Rung when the start is durable, where somebody waits for that.
+    begun: Option<oneshot::Sender<()>>,
 }
 
 /// Builds the order of a request.
@@ -93,6 +95,9 @@ fn check(request: &RunRequest) -> Result<(), Refusal> {
         return invalid("arguments and environment are more than 2048 texts or 512 KiB together");
     }
     let plain = |path: &str| remand_spec::vet::is_plain(path.as_bytes());
+    if matches!(&request.root, RootChoice::Folder { path } if !plain(path)) {
+        return invalid("the root is not an absolute path without . and ..");
+    }
     if !request.folder.as_deref().is_none_or(plain) {
         return invalid("the working folder is not an absolute path without . and ..");
     }
@@ -172,7 +177,7 @@ pub fn admit(node: &Node, who: &Credential, prepared: &Prepared) -> Result<Admit
         }
     });
     match placed {
-        Ok((place, execution)) => Ok(Admitted { permit, place, execution }),
+        Ok((place, execution)) => Ok(Admitted { permit, place, execution, begun: None }),
         Err(refusal) => {
             drop(node.settle(permit, &Usage::default()));
             Err(refusal)
@@ -188,13 +193,13 @@ pub fn launch(
     input: mpsc::Receiver<Input>,
     watcher: Option<Watcher>,
 ) -> Work {
-    let Admitted { permit, place, execution } = admitted;
+    let Admitted { permit, place, execution, begun } = admitted;
     let (id, tenant) = (prepared.id.clone(), permit.tenant_id().clone());
     let cancel = Arc::clone(&execution.cancel);
     let ticket = Ticket { execution_id: id.clone(), tenant: tenant.clone(), input, cancel, watcher };
     let node = node.clone();
     tokio::spawn(async move {
-        let result = execute(&node, prepared, ticket, permit, place).await;
+        let result = execute(&node, prepared, ticket, permit, place, begun).await;
         node.leave(&tenant, &id, result.as_ref().ok().map(|result| Arc::new(result.clone())));
         if result.as_ref().is_err_and(|refusal| is_unrecorded(refusal.code)) {
             node.abandon(&tenant, &id);
@@ -237,7 +242,8 @@ async fn feed(sender: mpsc::Sender<Input>, bytes: Vec<u8>) {
     }
 }
 
-/// Starts a program that nobody watches; its end is recorded all the same, and so is that it waits, where it does.
+/// Starts a program that nobody watches; its end is recorded all the same. Its id is an acknowledgement: that it waits, or
+/// that it has started, is durable before the id is given.
 async fn submit(
     node: &Node,
     tenant: &TenantId,
@@ -257,7 +263,15 @@ async fn submit(
         return Err(refusal);
     }
     let state = if prepared.is_promised { "queued" } else { "running" };
-    let work = launch(node, prepared, admitted, input, None);
+    let (begun, durable) = oneshot::channel();
+    let is_promised = prepared.is_promised;
+    let work = launch(node, prepared, Admitted { begun: Some(begun), ..admitted }, input, None);
+    if !is_promised && durable.await.is_err() {
+        // It did not start; what kept it from that, or how it ended before, is in the work's own result.
+        work.await.map_err(|error| Refusal::new(Code::Internal, error.to_string()))??;
+        reply.answer(&serde_json::json!({"execution_id": id, "state": "ended"})).await;
+        return Ok(());
+    }
     let own = id.clone();
     tokio::spawn(async move {
         if let Ok(Err(refusal)) = work.await {
@@ -325,6 +339,7 @@ async fn execute(
     ticket: Ticket,
     permit: Permit,
     place: Place,
+    begun: Option<oneshot::Sender<()>>,
 ) -> Result<ExecutionResult, Refusal> {
     let turn = place.turn(&ticket.cancel).await;
     let turn = turn.and_then(|turn| node.still_permitted(&permit).map(|()| turn).map_err(NotStarted::Refused));
@@ -343,6 +358,9 @@ async fn execute(
             return Err(refusal);
         }
     };
+    if begun.is_some_and(|begun| begun.send(()).is_err()) {
+        tracing::debug!("nobody waits to hear of the start any more");
+    }
     let (mut result, stored) = node.workshop.execute(&prepared.order, ticket, &started, &permit).await;
     drop(turn);
     let settlement = node.settle(permit, &contracts::used(&result, &prepared.order.limits));

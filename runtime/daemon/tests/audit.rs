@@ -368,3 +368,21 @@ fn a_witness_listens_on_loopback_and_nowhere_else() {
     let Some(place) = place() else { return };
     assert!(place.refused_with(&["--witness-listen", "0.0.0.0:0"]).contains("loopback only"));
 }
+
+#[test]
+fn a_submitted_execution_is_in_the_chain_before_its_id_is_given() {
+    let Some(place) = place() else { return };
+    let daemon = place.start();
+    let mut client = place.client("local");
+    for number in 0..20 {
+        let id = client.submit_execution_request(&request(&format!("s{number}"), "exit 0")).expect("taken on");
+        let subject = format!("execution:{id}");
+        let told = audit(&mut client, &json!({"what": "query", "subject": subject}));
+        let first = told["events"][0]["event_type"].as_str();
+        assert!(
+            first.is_some_and(|kind| kind.starts_with("EXECUTION_")),
+            "{id} was acknowledged, and nothing is recorded"
+        );
+    }
+    assert!(daemon.stop().success());
+}

@@ -6,11 +6,13 @@
 mod daemon;
 mod finished;
 mod place;
+mod raw;
 mod traces;
 
 pub use daemon::Daemon;
 pub use finished::{Finished, finish};
 pub use place::Place;
+pub use raw::{Raw, Reply};
 pub use traces::Traces;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};

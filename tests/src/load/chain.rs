@@ -46,7 +46,8 @@ impl Chain {
     #[must_use]
     pub fn missing(&self, told: &[Told]) -> Vec<String> {
         let by_subject = self.by_subject();
-        let started = |id: &str| by_subject.get(id).is_some_and(|kinds| kinds.contains(&"EXECUTION_STARTED"));
+        let begins = |kind: &&str| matches!(*kind, "EXECUTION_STARTED" | "EXECUTION_QUEUED");
+        let taken = |id: &str| by_subject.get(id).is_some_and(|kinds| kinds.iter().any(begins));
         let is =
             |event: &u64, kind: &str| self.events.get(*event as usize).is_some_and(|found| found["event_type"] == kind);
         let of = |event: &u64, id: &str| {
@@ -57,7 +58,7 @@ impl Chain {
             Told::Ended(id, first, last) => {
                 is(first, "EXECUTION_STARTED") && of(first, id.as_str()) && of(last, id.as_str()) && first < last
             }
-            Told::Taken(id) => started(id.as_str()),
+            Told::Taken(id) => taken(id.as_str()),
             Told::Written(event) => is(event, "STATE_SET"),
         };
         told.iter().filter(|told| !held(told)).map(|told| format!("{told:?}")).collect()
@@ -72,7 +73,7 @@ impl Chain {
     /// Executions with another number of starts or ends than one, in words.
     #[must_use]
     pub fn unbalanced(&self) -> Vec<String> {
-        let is_end = |kind: &&&str| kind.starts_with("EXECUTION_") && **kind != "EXECUTION_STARTED";
+        let is_end = |kind: &&&str| !matches!(**kind, "EXECUTION_STARTED" | "EXECUTION_QUEUED");
         let counted = self.by_subject().into_iter().map(|(id, kinds)| {
             let starts = kinds.iter().filter(|kind| **kind == "EXECUTION_STARTED").count();
             (id, starts, kinds.iter().filter(is_end).count(), kinds)

@@ -118,8 +118,14 @@ pub fn attached(place: &Place, tenant: &TenantId, token: Option<&str>) -> Result
 /// Makes `count` tenants with a quota, a token and a contract each.
 #[must_use]
 pub fn tenants(place: &Place, count: usize) -> Vec<Tenant> {
+    tenants_named(place, "tenant", count)
+}
+
+/// As [`tenants`], with names that begin so.
+#[must_use]
+pub fn tenants_named(place: &Place, prefix: &str, count: usize) -> Vec<Tenant> {
     let mut root = attached(place, &"local".parse().expect("a name"), None).expect("root is let in");
-    (0..count).map(|number| tenant(place, &mut root, &format!("tenant-{number:02}"))).collect()
+    (0..count).map(|number| tenant(place, &mut root, &format!("{prefix}-{number:02}"))).collect()
 }
 
 fn tenant(place: &Place, root: &mut Client, name: &str) -> Tenant {

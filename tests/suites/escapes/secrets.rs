@@ -1,13 +1,13 @@
 //! What a job, and another user of the host, must not learn or reach.
 
 use remand_tests::cases;
-use remand_tests::kit::{PATIENCE, finish};
+use remand_tests::kit::{PATIENCE, Place, Traces, finish, wait_readable};
 use remand_tests::stage::stage;
 use remand_tests::suite::{Case, Verdict};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 pub const CASES: &[Case] = cases![
     the_host_tells_nothing_through_proc_and_calls,
@@ -16,6 +16,7 @@ pub const CASES: &[Case] = cases![
     another_user_of_the_host_gets_nothing,
     none_of_our_programs_is_set_id,
     the_daemon_serves_without_any_right,
+    a_callers_descriptors_reach_neither_the_daemon_nor_its_programs,
 ];
 
 fn the_host_tells_nothing_through_proc_and_calls() -> Verdict {
@@ -97,5 +98,32 @@ fn the_daemon_serves_without_any_right() -> Verdict {
     }
     assert!(of("Uid").split_whitespace().all(|id| id != "0"), "{}", of("Uid"));
     assert_eq!((of("NoNewPrivs").as_str(), of("Groups").as_str()), ("1", ""));
+    Verdict::Proved
+}
+
+fn a_callers_descriptors_reach_neither_the_daemon_nor_its_programs() -> Verdict {
+    let place = Place::find().expect("the suite has one");
+    let secret = place.path().join("secret");
+    fs::write(&secret, "a caller's own").expect("our own folder");
+    let remand = place.command(&["run", "-q", "--", "/bin/sh", "-c", "echo ready; read line"]);
+    // A careless shell: open for the command that it starts, and for all that this one starts.
+    let script = format!("exec 7<{0} 19>>{0}; exec \"$0\" \"$@\"", secret.display());
+    let mut careless = Command::new("/bin/sh");
+    careless.args(["-c", &script]).arg(remand.get_program()).args(remand.get_args());
+    careless.envs(remand.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut child = careless.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a shell starts");
+    assert!(wait_readable(child.stdout.as_ref().expect("a pipe"), PATIENCE), "the program says nothing");
+    let holds = |pid: &u32| {
+        let listed = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        listed.filter_map(|entry| fs::read_link(entry.path()).ok()).any(|target| target == secret)
+    };
+    let others = place.traces().processes.into_iter().filter(|pid| *pid != child.id());
+    let (all, holders): (Vec<u32>, Vec<u32>) = others.partition(|pid| !holds(pid));
+    let names: Vec<_> = all.iter().filter_map(|pid| remand_tests::stage::status(*pid, "Name")).collect();
+    assert!(names.iter().any(|name| name == "remandd"), "{names:?}");
+    drop(child.stdin.take());
+    assert!(child.wait().expect("our own child").success());
+    assert!(holders.is_empty(), "{holders:?} hold a descriptor of the caller's");
+    Traces::assert_gone(|| place.traces());
     Verdict::Proved
 }
