@@ -94,16 +94,18 @@ fn check(request: &RunRequest) -> Result<(), Refusal> {
     if request.argv.len() + request.environment.len() > 2048 || texts.map(String::len).sum::<usize>() > 512 << 10 {
         return invalid("arguments and environment are more than 2048 texts or 512 KiB together");
     }
-    let plain = |path: &str| remand_spec::vet::is_plain(path.as_bytes());
+    let plain = |path: &str| {
+        path.len() <= remand_model::contract::PATH_BYTES_MAX && remand_spec::vet::is_plain(path.as_bytes())
+    };
     if matches!(&request.root, RootChoice::Folder { path } if !plain(path)) {
-        return invalid("the root is not an absolute path without . and ..");
+        return invalid("the root is not an absolute path of at most 4095 bytes without . and ..");
     }
     if !request.folder.as_deref().is_none_or(plain) {
-        return invalid("the working folder is not an absolute path without . and ..");
+        return invalid("the working folder is not an absolute path of at most 4095 bytes without . and ..");
     }
     let mut volumes = request.volumes.iter();
     if !volumes.all(|volume| plain(&volume.source) && plain(&volume.target) && volume.target != "/") {
-        return invalid("a volume's paths are not absolute paths without . and ..");
+        return invalid("a volume's paths are not absolute paths of at most 4095 bytes without . and ..");
     }
     match request.volumes.iter().find_map(|volume| misplaced(&volume.target)) {
         Some(why) => invalid(&why),

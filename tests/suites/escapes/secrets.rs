@@ -105,9 +105,9 @@ fn a_callers_descriptors_reach_neither_the_daemon_nor_its_programs() -> Verdict 
     let place = Place::find().expect("the suite has one");
     let secret = place.path().join("secret");
     fs::write(&secret, "a caller's own").expect("our own folder");
-    let remand = place.command(&["run", "-q", "--", "/bin/sh", "-c", "echo ready; read line"]);
+    let remand = place.command(&["run", "-q", "--", "/bin/sh", "-c", "echo ready; read line; exit 0"]);
     // A careless shell: open for the command that it starts, and for all that this one starts.
-    let script = format!("exec 7<{0} 19>>{0}; exec \"$0\" \"$@\"", secret.display());
+    let script = format!("exec 7<{0} 9>>{0}; exec \"$0\" \"$@\"", secret.display());
     let mut careless = Command::new("/bin/sh");
     careless.args(["-c", &script]).arg(remand.get_program()).args(remand.get_args());
     careless.envs(remand.get_envs().filter_map(|(name, value)| Some((name, value?))));
@@ -120,7 +120,7 @@ fn a_callers_descriptors_reach_neither_the_daemon_nor_its_programs() -> Verdict 
     let others = place.traces().processes.into_iter().filter(|pid| *pid != child.id());
     let (all, holders): (Vec<u32>, Vec<u32>) = others.partition(|pid| !holds(pid));
     let names: Vec<_> = all.iter().filter_map(|pid| remand_tests::stage::status(*pid, "Name")).collect();
-    assert!(names.iter().any(|name| name == "remandd"), "{names:?}");
+    assert!(names.iter().any(|name| name == "remandd"), "{names:?} hold nothing of it, {holders:?} do");
     drop(child.stdin.take());
     assert!(child.wait().expect("our own child").success());
     assert!(holders.is_empty(), "{holders:?} hold a descriptor of the caller's");

@@ -188,7 +188,7 @@ fn no_path_of_a_request_leads_anywhere() -> Verdict {
             ];
             for request in requests {
                 let reply = raw.ask(Command::Run, &request);
-                assert!(reply.is_err(), "{path:?}: {request}");
+                assert!(reply.is_err(), "taken: {request:.300}");
                 refused_somehow(&raw, reply);
             }
         }

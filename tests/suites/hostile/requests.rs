@@ -121,7 +121,9 @@ fn another_tenants_things_are_as_if_they_were_not_there() -> Verdict {
     let (own, other) = (&tenants[0], &tenants[1]);
     let attach = |tenant: &load::Tenant| Raw::attached(place, tenant.name.as_str(), Some(&tenant.token));
     let mut theirs = attach(other);
-    let ran = theirs.ask(Command::Run, &run_request("theirs")).expect("they may");
+    let mut secret = run_request("theirs");
+    secret["argv"] = json!(["/bin/echo", "theirs alone"]);
+    let ran = theirs.ask(Command::Run, &secret).expect("they may");
     theirs.ask(Command::State, &json!({"what": "set", "key": "secret", "value": "theirs"})).expect("they may");
     let mut raw = attach(own);
     // The header's tenant is the one attached to, or nothing is done.

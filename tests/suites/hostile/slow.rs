@@ -101,18 +101,21 @@ fn processor_ticks() -> u64 {
 
 fn more_connections_than_there_may_be_are_closed_and_nobody_is_lost() -> Verdict {
     let place = &stage().place;
-    let (_, hard) = rustix_limits();
+    let (_, hard) = descriptors();
     if hard < 1400 {
         return Verdict::Skipped(format!("only {hard} descriptors for this process"));
     }
     let mut early = Raw::attached(place, "local", None);
     let many: Vec<Raw> = (0..1200).map(|_| Raw::silent(place)).collect();
     crate::goes_on(&mut early);
-    let (began, before) = (Instant::now(), processor_ticks());
-    std::thread::sleep(Duration::from_millis(500));
-    let spent = processor_ticks() - before;
-    // A hundred ticks are a second: half a second of spinning would be fifty.
-    assert!(spent < 30, "{spent} ticks within {:?}", began.elapsed());
+    let spent_within_half_a_second = || {
+        let before = processor_ticks();
+        std::thread::sleep(Duration::from_millis(500));
+        processor_ticks() - before
+    };
+    // A hundred ticks are a second. It may have work with so many for a while, and none once that is done.
+    let least = (0..8).map(|_| spent_within_half_a_second()).find(|spent| *spent < 10);
+    assert!(least.is_some(), "it spins");
     drop(many);
     let freed = Instant::now();
     while freed.elapsed() < PATIENCE {
@@ -130,7 +133,7 @@ fn more_connections_than_there_may_be_are_closed_and_nobody_is_lost() -> Verdict
 }
 
 /// The soft and the hard bound on this process's descriptors; the soft one is raised to the hard one.
-fn rustix_limits() -> (u64, u64) {
+fn descriptors() -> (u64, u64) {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("it can be asked for");
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("it may be raised so far");
