@@ -1,6 +1,7 @@
 //! The node's registries behind one lock, and who speaks: what is decided here was made durable before, by [`crate::registry`].
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -198,9 +199,16 @@ impl Registries {
 /// The clocks, as a decision about this tenant reads them.
 #[must_use]
 pub fn clock(ledger: &Ledger, tenant: &TenantId) -> Clock {
+    static LATEST_S: AtomicU64 = AtomicU64::new(0);
     let wall_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let last_event_s = ledger.head(tenant).map_or(0, |head| head.wall_clock_us / 1_000_000);
-    Clock { wall_s, last_event_s, mono_ms: now_ms() }
+    Clock { wall_s, last_event_s: latest(&LATEST_S, last_event_s), mono_ms: now_ms() }
+}
+
+/// The latest time of any event that this life of the daemon has seen: a refusal for a clock that went back is an event
+/// too, and must not make the clock right. With the clock set right and behind it, a new start forgets.
+fn latest(seen_s: &AtomicU64, event_s: u64) -> u64 {
+    seen_s.fetch_max(event_s, Ordering::Relaxed).max(event_s)
 }
 
 fn derived(seed: &[u8; 32], purpose: &str) -> [u8; 32] {
@@ -228,4 +236,15 @@ fn house_grant(seed: &[u8; 32]) -> Result<Grant, Refusal> {
         cpu_ms_max: remand_model::quota::VALUE_MAX,
         epoch: 0,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_of_a_clock_that_went_back_does_not_make_the_clock_right() {
+        let seen_s = AtomicU64::new(0);
+        assert_eq!([5, 9, 2, 9, 10].map(|event_s| latest(&seen_s, event_s)), [5, 9, 9, 9, 10]);
+    }
 }

@@ -134,7 +134,7 @@ codes! {
     /// The token's time is over.
     TokenExpired = 309, "token_expired", Admin, "issue a new token";
     /// The node's clock is behind its own last event.
-    ClockBackwards = 310, "clock_backwards", Admin, "set the node's clock right; nothing runs until then";
+    ClockBackwards = 310, "clock_backwards", Admin, "set the node's clock right, then restart the daemon; nothing runs until then";
     /// The token does not hold this scope.
     ScopeDenied = 311, "scope_denied", Admin, "issue a token that holds this scope";
     /// The token's number of calls is used up.

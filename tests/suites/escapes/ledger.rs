@@ -1,6 +1,6 @@
 //! The ledger of bug classes, and the check that every one of them has a case.
 
-use crate::{neighbours, paths, records, secrets};
+use crate::{neighbours, paths, records, secrets, volumes};
 use remand_tests::suite::{Case, Verdict};
 use remand_tests::{cases, repository, tidy};
 use std::io::Write;
@@ -26,7 +26,11 @@ const LEDGER: &[Class] = &[
         attack: "descriptors and working folders that were left open lead out",
         advisories: "CVE-2024-21626",
         applies: "yes",
-        cases: &["no_folder_or_descriptor_leads_out", "kernel::nothing_of_a_careless_caller_reaches_the_job"],
+        cases: &[
+            "no_folder_or_descriptor_leads_out",
+            "kernel::nothing_of_a_careless_caller_reaches_the_job",
+            "a_callers_descriptors_reach_neither_the_daemon_nor_its_programs",
+        ],
     },
     Class {
         attack: "mount targets with links, and races on them",
@@ -76,6 +80,18 @@ const LEDGER: &[Class] = &[
             "kernel::links_are_neither_followed_nor_made",
             "kernel::an_out_folder_with_links_in_it_is_not_written_through",
             "kernel::names_cannot_leave_the_out_folder",
+            "a_race_on_the_out_folder_leads_nowhere",
+        ],
+    },
+    Class {
+        attack: "writable volumes: links, second names, devices and fifos left for the host or the next job",
+        advisories: "CVE-2018-15664, 2019-14271, 2021-30465, 2024-45310",
+        applies: "yes: a volume is the host's own folder",
+        cases: &[
+            "a_writable_volume_gives_nothing_but_itself",
+            "a_link_that_a_job_planted_is_not_shown_to_the_next",
+            "a_volume_that_is_swapped_for_a_link_all_the_time_shows_nothing_else",
+            "kernel::a_job_makes_no_set_id_file_on_the_host",
         ],
     },
     Class {
@@ -143,7 +159,7 @@ const LEDGER: &[Class] = &[
 ];
 
 fn every_class_of_the_ledger_has_a_case() -> Verdict {
-    let own: Vec<&str> = [paths::CASES, neighbours::CASES, records::CASES, secrets::CASES]
+    let own: Vec<&str> = [paths::CASES, volumes::CASES, neighbours::CASES, records::CASES, secrets::CASES]
         .concat()
         .iter()
         .map(|(name, _)| *name)

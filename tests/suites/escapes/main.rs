@@ -9,11 +9,13 @@ mod neighbours;
 mod paths;
 mod records;
 mod secrets;
+mod volumes;
 
 use remand_tests::suite::Case;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let rooms: [&[Case]; 5] = [ledger::CASES, paths::CASES, neighbours::CASES, records::CASES, secrets::CASES];
+    let rooms: [&[Case]; 6] =
+        [ledger::CASES, paths::CASES, volumes::CASES, neighbours::CASES, records::CASES, secrets::CASES];
     remand_tests::stage::main(&rooms.concat())
 }

@@ -4,6 +4,7 @@
 //! `--without` this program is a launcher instead: see [`without`].
 #![forbid(unsafe_code)]
 
+mod clock;
 mod exhausted;
 mod killed;
 mod walls;
@@ -17,6 +18,6 @@ fn main() -> ExitCode {
     if arguments.first().is_some_and(|first| first == without::FLAG) {
         return without::launch(&arguments[1..]);
     }
-    let rooms: [&[Case]; 3] = [walls::CASES, killed::CASES, exhausted::CASES];
+    let rooms: [&[Case]; 4] = [walls::CASES, killed::CASES, exhausted::CASES, clock::CASES];
     remand_tests::stage::main(&rooms.concat())
 }
