@@ -188,6 +188,7 @@ impl Workshop {
         let spawned = self.spawners.spawn(&order.spec.encode(), CellFds { control: theirs, streams }).await;
         let spawned = spawned.map_err(|error| match error {
             SpawnError::Refused { stage, errno, reason } => failed(stage, errno, reason),
+            lost @ SpawnError::Unanswered => Cause::Lost { reason: lost.to_string() },
             other => failed("spawner", 0, other.to_string()),
         })?;
         if !spawned.template_made {
@@ -217,6 +218,8 @@ impl Workshop {
         };
         match timeout(limits::REAP_WAIT, gone).await {
             Ok(Ok(_)) => {}
+            // Dead for longer than anybody is waited for: it is gone already.
+            Ok(Err(error)) if error.raw_os_error() == Some(rustix::io::Errno::CHILD.raw_os_error()) => {}
             Ok(Err(error)) => tracing::error!(%error, "a cell's pid 1 could not be waited for"),
             Err(_elapsed) => {
                 hard_kill(cell);

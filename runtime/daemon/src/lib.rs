@@ -38,6 +38,7 @@ pub mod plans;
 pub mod pools;
 pub mod presence;
 pub mod ready;
+pub mod reaper;
 pub mod registry;
 pub mod replay;
 pub mod run;

@@ -73,3 +73,5 @@ pub const REOPEN_PAUSE: Duration = Duration::from_secs(1);
 pub const REVOKED_AT_ONCE: usize = 128;
 /// Bytes of messages that a daemon keeps which a command has started: they are in memory, for that command alone.
 pub const COMMANDS_LOG_BYTES_MAX: u64 = 1 << 20;
+/// A dead child that is still there after this is one that nobody waits for.
+pub const UNCLAIMED_WAIT: Duration = Duration::from_secs(5);

@@ -95,10 +95,12 @@ pub async fn serve(booted: Booted, ready: impl FnOnce()) -> Result<(), ServeErro
     ready();
     tell(&[NotifyState::Ready]);
     let watchdog = tokio::spawn(feed_watchdog());
+    let reaper = tokio::spawn(crate::reaper::reap_the_unclaimed());
     let served = accept_all(&node, &listener, signals).await;
     tell(&[NotifyState::Stopping]);
     drain(&node).await;
     watchdog.abort();
+    reaper.abort();
     drop(lock);
     Ok(served?)
 }

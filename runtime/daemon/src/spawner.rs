@@ -30,6 +30,9 @@ pub enum SpawnError {
         /// Why.
         reason: String,
     },
+    /// The spawner took the request and went away: whether it made the cell is not known, so nobody else is asked for it.
+    #[error("the spawner was lost while it made the box; whether the program began is not known")]
+    Unanswered,
     /// No spawner is left.
     #[error("no spawner is left; restart remandd")]
     Gone,
@@ -127,6 +130,9 @@ impl Spawners {
                     tracing::warn!(%error, "a spawner is gone; asking the other one for an heir");
                     sockets.pop_front();
                     replenish(&mut sockets).await;
+                    if !was_unread(&error) {
+                        return Err(SpawnError::Unanswered);
+                    }
                 }
             }
         }
@@ -141,6 +147,13 @@ impl Spawners {
 fn adopt(fd: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
     rustix::io::ioctl_fionbio(&fd, true)?;
     crate::ready::register(fd)
+}
+
+/// Whether a request was certainly not read: it could not be sent, or the connection was reset with it. One that was read
+/// may have been carried out; asked for again, a program could run twice.
+fn was_unread(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, NotConnected};
+    matches!(error.kind(), BrokenPipe | ConnectionRefused | ConnectionReset | NotConnected)
 }
 
 /// Asks the survivors for heirs until there are as many as at the start. A survivor that cannot is dropped as well.
@@ -187,5 +200,50 @@ async fn ask(
             }
             Err(_would_block) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spawners(count: usize) -> (Spawners, Vec<OwnedFd>) {
+        let (ours, theirs) = (0..count).map(|_| pair().expect("sockets")).unzip();
+        (Spawners::new(ours).expect("a runtime"), theirs)
+    }
+
+    fn cell() -> CellFds {
+        let null = || OwnedFd::from(std::fs::File::open("/dev/null").expect("it is there"));
+        CellFds { control: null(), streams: [null(), null(), null()] }
+    }
+
+    /// Reads one request without an answer, and is gone.
+    fn reads_and_dies(socket: OwnedFd) -> std::thread::JoinHandle<Option<Request>> {
+        std::thread::spawn(move || {
+            let mut buffer = [0; 16];
+            loop {
+                match pass::receive(&socket, &mut buffer, &mut VecDeque::new()) {
+                    Ok(size) => return Request::decode(&buffer[..size]).ok(),
+                    Err(_nothing_yet) => std::thread::yield_now(),
+                }
+            }
+        })
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_request_that_a_spawner_has_read_is_asked_of_no_other() {
+        let (spawners, mut sockets) = spawners(2);
+        let [other, first] = [sockets.pop(), sockets.pop()].map(|socket| reads_and_dies(socket.expect("two")));
+        let lost = spawners.spawn(b"spec", cell()).await;
+        assert!(matches!(lost, Err(SpawnError::Unanswered)), "{lost:?}");
+        assert!(matches!(first.join(), Ok(Some(Request::Spawn))));
+        assert!(matches!(other.join(), Ok(Some(Request::Heir))));
+    }
+
+    #[tokio::test]
+    async fn a_request_that_a_dead_spawner_never_read_is_asked_of_the_next() {
+        let (spawners, sockets) = spawners(2);
+        drop(sockets);
+        assert!(matches!(spawners.spawn(b"spec", cell()).await, Err(SpawnError::Gone)));
     }
 }

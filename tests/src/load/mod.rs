@@ -138,7 +138,7 @@ fn tenant(place: &Place, root: &mut Client, name: &str) -> Tenant {
     });
     ask(Command::Quota, json!({"what": "register", "tenant_id": name, "quota": quota}));
     let grant = json!({
-        "tenant_id": name, "rights": ["exec.run=*", "state.set=*", "state.get=*"], "triggers": ["manual"],
+        "tenant_id": name, "rights": ["exec.run=*", "state.set=*", "state.get=*", "blob.get=*"], "triggers": ["manual"],
         "expires_s": 4_000_000_000_u64, "calls_max": 10_000_000, "cpu_ms_max": 100_000_000,
     });
     let token =

@@ -14,6 +14,7 @@ pub const CASES: &[Case] = cases![
     a_stopped_keeper_does_not_stop_the_wall_limit,
     a_stopped_keeper_does_not_stop_a_cancel,
     a_killed_spawner_has_an_heir,
+    dead_spawners_do_not_stay,
     the_loss_of_all_spawners_is_said_and_starts_nothing,
     the_loss_of_all_spawners_ends_the_daemon,
     a_killed_daemon_leaves_nothing_and_the_next_one_starts,
@@ -84,6 +85,23 @@ fn a_killed_spawner_has_an_heir() -> Verdict {
     assert_eq!(spawners_of(&daemon).len(), 2, "the loss was made good");
     assert!(daemon.stop().success());
     Traces::assert_gone(|| place.traces());
+    Verdict::Proved
+}
+
+fn dead_spawners_do_not_stay() -> Verdict {
+    let place = Place::find().expect("the suite has one");
+    let daemon = place.daemon();
+    for _ in 0..5 {
+        signal(spawners_of(&daemon)[0], Signal::KILL);
+        works(&place);
+    }
+    let end = Instant::now() + Duration::from_secs(30);
+    while daemon.children().len() > 2 {
+        assert!(Instant::now() < end, "of {:?} only two live", daemon.children());
+        std::thread::yield_now();
+    }
+    works(&place);
+    assert!(daemon.stop().success());
     Verdict::Proved
 }
 
