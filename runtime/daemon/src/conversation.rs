@@ -160,7 +160,8 @@ pub async fn converse(node: Node, socket: UnixStream) {
             () = discard(&mut talk.stream) => continue,
         };
         let Some(arrival) = arrival else { break };
-        if !talk.arrival(arrival).await {
+        // What a client asked for that hears no answer any more is not done: it was not acknowledged, and others wait.
+        if !talk.arrival(arrival).await || talk.frames.is_closed() {
             break;
         }
     }

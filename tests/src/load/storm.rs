@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 
 /// Killed spawners must be made good within this, and what was killed must be gone.
 const SETTLED_WITHIN: Duration = Duration::from_secs(3);
-/// Pauses between two kills of spawners.
-const SPAWNER_LIFE: Duration = Duration::from_millis(1500);
+/// Pauses between two kills of spawners: an heir is made by the one that is left, and must be in its place by then.
+const SPAWNER_LIFE: Duration = Duration::from_millis(1000);
+const HEIR_MADE: Duration = Duration::from_millis(500);
 /// How long a daemon lives in the second phase.
 const DAEMON_LIFE: Duration = Duration::from_secs(3);
 /// Idle connections that the ledger keeps to its database, each with the write-ahead log beside it.
@@ -111,7 +112,7 @@ pub fn of_spawners(
     let (end, mut dice, mut spawners) = (Instant::now() + length, Dice::new(99), 0);
     let (count, processes) = phase(place, tenants, &Crowd { clients, processes: PROCESSES, first: 0 }, || {
         while Instant::now() < end {
-            std::thread::sleep(dice.pause(SPAWNER_LIFE));
+            std::thread::sleep(HEIR_MADE + dice.pause(SPAWNER_LIFE));
             let alive = living_spawners(daemon);
             // With none of them the daemon ends, as it should.
             if let [victim, _, ..] = alive[..] {
