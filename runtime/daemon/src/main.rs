@@ -19,8 +19,10 @@ const MISCONFIGURED: u8 = 78;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let filter = EnvFilter::try_from_env("REMAND_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
-    let config = match Config::new(Arguments::parse()) {
+    let bytes_max = if arguments.until_idle { limits::COMMANDS_LOG_BYTES_MAX } else { u64::MAX };
+    let log = Mutex::new(Bounded::new(std::io::stderr(), bytes_max));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(log).with_ansi(false).init();
+    let config = match Config::new(arguments) {
         Ok(config) => config,
         Err(error) => {
             eprintln!("remandd: {error}");
@@ -28,10 +30,6 @@ fn main() -> ExitCode {
         }
     };
     match start(config) {
-    let bytes_max = if arguments.until_idle { limits::COMMANDS_LOG_BYTES_MAX } else { u64::MAX };
-    let log = Mutex::new(Bounded::new(std::io::stderr(), bytes_max));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(log).with_ansi(false).init();
-    match start(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("remandd: {error}");
@@ -41,10 +39,8 @@ fn main() -> ExitCode {
 }
 
 fn start(config: Config) -> Result<(), Box<dyn std::error::Error>> {
-    let booted = boot(config)?;
-fn start(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     inherited::close_rest()?;
-    let booted = boot(Config::new(arguments)?)?;
+    let booted = boot(config)?;
     // Not before: a second thread would keep the root that this one gave away.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(serve(booted, || {
