@@ -7,7 +7,7 @@ use remand_model::ExecutionId;
 use remand_model::TenantId;
 use remand_model::envelope::Command;
 use remand_model::outcome::{Cause, ExecutionResult};
-use remand_model::refusal::Move;
+use remand_model::refusal::{Code, Move};
 use remand_model::run::RunRequest;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -231,6 +231,10 @@ impl<'a> Worker<'a> {
             let refusal: Option<remand_model::refusal::Refusal> =
                 serde_json::from_value(report["refusal"].clone()).unwrap_or_default();
             match refusal {
+                // Its spawner was killed: that is how it ended, and no refusal.
+                Some(refusal) if refusal.code == Code::StepFailed && refusal.detail.contains(": lost ") => {
+                    *self.count.causes.entry("lost").or_default() += 1;
+                }
                 Some(refusal) => self.refused(&refusal),
                 None => self.count.complaints.push(format!("{report}")),
             }
