@@ -2,7 +2,7 @@
 //!
 //! `power_loss write DIR [DEVICE OFFSET]` says each acknowledged event in a line `ack TENANT EVENT_ID LEAF`, after its sync. With
 //! a device it also writes how many lines there were into that block, past all caches, so that a log of the disk's writes tells
-//! which acknowledgements came before which of them. `power_loss check DIR ACKS [COUNT]` reopens the ledger, verifies every
+//! which acknowledgements came before which of them. A DIR named `segments` is written by that backend. `power_loss check DIR ACKS [COUNT]` reopens the ledger, verifies every
 //! chain and looks up what the lines of the file ACKS, or its first COUNT, tell.
 
 use std::collections::HashMap;
@@ -15,7 +15,8 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 
 use remand_ledger::merkle::leaf_hash;
-use remand_ledger::store::{Filter, Options};
+use remand_ledger::store::segments::SegmentStore;
+use remand_ledger::store::{Filter, OpenError, Options};
 use remand_ledger::{Ack, Ledger, StateKey, StateOp, Transaction};
 use remand_model::event::{EventType, NewEvent};
 use remand_model::{Digest, TenantId};
@@ -82,8 +83,17 @@ impl Witness {
     }
 }
 
+/// The folder's name says which backend it is of.
+fn open(dir: &Path) -> Result<Ledger, OpenError> {
+    if dir.file_name().is_none_or(|name| name != "segments") {
+        return Ledger::open(dir, Options::default());
+    }
+    let dir = dir.to_owned();
+    Ledger::open_with(Box::new(move || Ok(Box::new(SegmentStore::open(&dir)?))), Options::default())
+}
+
 fn write(dir: &Path, block: Option<Block>) -> Outcome<ExitCode> {
-    let ledger = Ledger::open(dir, Options::default())?;
+    let ledger = open(dir)?;
     let witness = Mutex::new(Witness { lines: 0, block });
     let outcomes: Vec<Outcome> = std::thread::scope(|scope| {
         let appender = |number| {
@@ -154,7 +164,7 @@ fn parse(line: &str) -> Option<(TenantId, u64, Digest)> {
 
 fn check(dir: &Path, told: &Told) -> Outcome<ExitCode> {
     let acknowledged: usize = told.values().map(Vec::len).sum();
-    let ledger = match Ledger::open(dir, Options::default()) {
+    let ledger = match open(dir) {
         Ok(ledger) => ledger,
         Err(error) => {
             writeln!(stdout(), "checked {acknowledged} lost {acknowledged} found 0: it does not open: {error}")?;
