@@ -42,19 +42,19 @@ pub(crate) fn apply<'a>(
 
 /// Sets one limit; `None` when the kernel has no such file.
 fn apply_one(setting: &Setting, dir: &Dir) -> Result<Option<Enforced>> {
-    if let Some(text) = &setting.text {
-        match dir.write(setting.file, text) {
-            Ok(()) => {}
+    let found = match &setting.text {
+        None => dir.read_if_there(setting.file)?,
+        Some(text) => match dir.write_and_read(setting.file, text) {
             Err(CgroupError::Io { action: "open", source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(None);
+                None
             }
-            Err(CgroupError::Io { path, source, .. }) => {
+            Err(CgroupError::Io { action: "open" | "write", path, source }) => {
                 return Err(CgroupError::Refused { name: setting.name, wanted: text.clone(), path, source });
             }
-            Err(other) => return Err(other),
-        }
-    }
-    let Some(found) = dir.read_if_there(setting.file)? else { return Ok(None) };
+            other => Some(other?),
+        },
+    };
+    let Some(found) = found else { return Ok(None) };
     let path = dir.path().join(setting.file);
     let (name, wanted) = (setting.name, setting.expect.text());
     let found = found.trim().to_owned();

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::apply::{Enforced, apply, host_has_swap};
-use crate::dir::{Dir, read_all};
+use crate::dir::{Dir, read_short};
 use crate::error::{CgroupError, Result};
 use crate::layout::Version;
 use crate::limits::Setting;
@@ -30,6 +30,44 @@ pub struct Cell {
     relative: String,
     parts: Vec<(Arc<Branch>, Dir)>,
     enforced: Vec<Enforced>,
+}
+
+/// A cell whose limits are known to be possible but not set: nothing that must be limited may run in it.
+#[derive(Debug)]
+#[must_use]
+pub struct BareCell {
+    cell: Cell,
+    settings: Vec<Setting>,
+}
+
+impl BareCell {
+    pub(crate) const fn new(cell: Cell, settings: Vec<Setting>) -> Self {
+        Self { cell, settings }
+    }
+
+    /// The cell's path below each hierarchy's root, as [`Cell::relative`].
+    #[must_use]
+    pub fn relative(&self) -> &str {
+        &self.cell.relative
+    }
+
+    /// Sets the limits and reads each one back.
+    ///
+    /// # Errors
+    /// The cell, to be ended and removed, with the limit that cannot be set.
+    pub fn limit(self) -> std::result::Result<Cell, Box<(Cell, CgroupError)>> {
+        let Self { mut cell, settings } = self;
+        match cell.limit(&settings) {
+            Ok(()) => Ok(cell),
+            Err(error) => Err(Box::new((cell, error))),
+        }
+    }
+
+    /// The cell as it is, to be ended and removed.
+    #[must_use]
+    pub fn give_up(self) -> Cell {
+        self.cell
+    }
 }
 
 /// One hierarchy in which a cell has a folder, for whoever attaches processes.
@@ -158,6 +196,10 @@ impl Cell {
     /// # Errors
     /// [`CgroupError::Busy`] when processes are left after `wait`, or a refused operation.
     pub fn remove(&self, wait: Duration) -> Result<()> {
+        // The kernel removes only what is empty, so that a plain cell needs no looking into.
+        if self.parts.iter().rev().try_fold(true, |all, (_, dir)| Ok(all && dir.remove_alone()?))? {
+            return Ok(());
+        }
         let deadline = Instant::now() + wait;
         self.wait_empty(deadline)?;
         // The version 2 folder goes last: it is what a later sweep kills by.
@@ -185,10 +227,13 @@ impl Cell {
         Ok(())
     }
 
-    pub(crate) fn limit(&mut self, settings: &[Setting]) -> Result<()> {
-        if let Some(dir) = self.controller("cpuset").filter(|dir| dir.has("cpuset.effective_cpus")) {
-            copy_cpuset(&self.parent_of("cpuset"), dir)?;
-        }
+    /// A version 1 cpuset takes no process before it has processors and memory nodes.
+    pub(crate) fn open_cpuset(&self) -> Result<()> {
+        let own = self.controller("cpuset").filter(|dir| dir.has("cpuset.effective_cpus"));
+        own.map_or(Ok(()), |dir| copy_cpuset(&self.parent_of("cpuset"), dir))
+    }
+
+    fn limit(&mut self, settings: &[Setting]) -> Result<()> {
         self.enforced = apply(settings, &|controller| self.controller(controller), &host_has_swap)?;
         Ok(())
     }
@@ -232,7 +277,7 @@ impl Cell {
             return Ok(None);
         }
         let fd = dir.open_file("cgroup.events", OFlags::RDONLY)?;
-        let text = read_all(&fd).map_err(|errno| CgroupError::io("read", dir.path().join("cgroup.events"), errno))?;
+        let text = read_short(&fd).map_err(|errno| CgroupError::io("read", dir.path().join("cgroup.events"), errno))?;
         Ok(Some(Gate { populated: populated_in(&text), fd }))
     }
 

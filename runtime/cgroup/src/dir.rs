@@ -14,6 +14,8 @@ use crate::error::{CgroupError, Result};
 
 /// The longest interface file that is read, in bytes: `cgroup.procs` of some 100 000 processes.
 const FILE_BYTES_MAX: usize = 1 << 20;
+/// What the kernel gives at once of a longer interface file, in bytes.
+const PAGE_BYTES: usize = 4096;
 /// How deep folders below a cell are removed; the kernel has no limit of its own unless `cgroup.max.depth` sets one.
 const DEPTH_MAX: usize = 64;
 
@@ -64,12 +66,12 @@ impl Dir {
 
     pub(crate) fn read(&self, file: &str) -> Result<String> {
         let fd = self.open_file(file, OFlags::RDONLY)?;
-        read_all(&fd).map_err(|errno| self.error("read", file, errno))
+        read_short(&fd).map_err(|errno| self.error("read", file, errno))
     }
 
     /// The file's text, or `None` where this kernel has no such file or has the feature behind it switched off.
     pub(crate) fn read_if_there(&self, file: &str) -> Result<Option<String>> {
-        let text = self.try_open(file, OFlags::RDONLY).and_then(|fd| read_all(&fd));
+        let text = self.try_open(file, OFlags::RDONLY).and_then(|fd| read_short(&fd));
         match text {
             Ok(text) => Ok(Some(text)),
             Err(Errno::NOENT | Errno::OPNOTSUPP | Errno::NODEV) => Ok(None),
@@ -83,8 +85,18 @@ impl Dir {
     }
 
     pub(crate) fn write(&self, file: &str, text: &str) -> Result<()> {
-        let fd = self.open_file(file, OFlags::WRONLY)?;
-        match rustix::io::write(&fd, text.as_bytes()) {
+        self.write_to(&self.open_file(file, OFlags::WRONLY)?, file, text)
+    }
+
+    /// Writes an interface file and gives what it says afterwards.
+    pub(crate) fn write_and_read(&self, file: &str, text: &str) -> Result<String> {
+        let fd = self.open_file(file, OFlags::RDWR)?;
+        self.write_to(&fd, file, text)?;
+        read_short(&fd).map_err(|errno| self.error("read", file, errno))
+    }
+
+    fn write_to(&self, fd: &OwnedFd, file: &str, text: &str) -> Result<()> {
+        match rustix::io::write(fd, text.as_bytes()) {
             Ok(written) if written == text.len() => Ok(()),
             Ok(_) => Err(self.error("write", file, Errno::IO)),
             Err(errno) => Err(self.error("write", file, errno)),
@@ -141,7 +153,9 @@ impl Dir {
 
     /// The processes in this group, not in those below; none where the folder is gone.
     pub(crate) fn pids(&self) -> Result<Vec<i32>> {
-        match self.read("cgroup.procs") {
+        let list = self.open_file("cgroup.procs", OFlags::RDONLY);
+        let list = list.and_then(|fd| read_all(&fd).map_err(|errno| self.error("read", "cgroup.procs", errno)));
+        match list {
             Ok(text) => Ok(text.lines().filter_map(|line| line.trim().parse().ok()).collect()),
             // ENODEV: the group was removed between open and read.
             Err(error) if error.is_errno(2) || error.is_errno(19) => Ok(Vec::new()),
@@ -156,6 +170,15 @@ impl Dir {
             pids.extend(self.child(&name).pids_below()?);
         }
         Ok(pids)
+    }
+
+    /// Removes the folder; `false` when processes or groups below it are in the way.
+    pub(crate) fn remove_alone(&self) -> Result<bool> {
+        match unlinkat(self.anchor.fd.as_fd(), self.relative.as_str(), AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => Ok(true),
+            Err(Errno::BUSY) => Ok(false),
+            Err(errno) => Err(self.error("remove", "", errno)),
+        }
     }
 
     /// Removes the folder and the groups below it; `false` when processes are in the way.
@@ -173,18 +196,24 @@ impl Dir {
                 return Ok(false);
             }
         }
-        match unlinkat(self.anchor.fd.as_fd(), self.relative.as_str(), AtFlags::REMOVEDIR) {
-            Ok(()) | Err(Errno::NOENT) => Ok(true),
-            Err(Errno::BUSY) => Ok(false),
-            Err(errno) => Err(self.error("remove", "", errno)),
-        }
+        self.remove_alone()
     }
 }
 
-/// Reads an interface file from its beginning, which also arms its next notification (kernfs).
+/// Reads an interface file that the kernel writes in one go, from its beginning, which also arms its next notification
+/// (kernfs): what does not fill a page is all there is, so the end need not be read as well.
+pub(crate) fn read_short(fd: &OwnedFd) -> Result<String, Errno> {
+    let mut page = [0u8; PAGE_BYTES];
+    match rustix::io::retry_on_intr(|| rustix::io::pread(fd, &mut page, 0))? {
+        PAGE_BYTES => read_all(fd),
+        count => String::from_utf8(page[..count].to_vec()).map_err(|_| Errno::ILSEQ),
+    }
+}
+
+/// Reads an interface file whose lines the kernel writes one by one, such as a list of processes.
 pub(crate) fn read_all(fd: &OwnedFd) -> Result<String, Errno> {
     let mut bytes = Vec::new();
-    let mut chunk = [0u8; 4096];
+    let mut chunk = [0u8; PAGE_BYTES];
     while bytes.len() < FILE_BYTES_MAX {
         let count = match rustix::io::pread(fd, &mut chunk, bytes.len() as u64) {
             Ok(0) => break,

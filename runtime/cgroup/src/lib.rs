@@ -19,7 +19,7 @@ mod usage;
 mod watch;
 
 pub use apply::Enforced;
-pub use cell::{Cell, CellHierarchy, Kill};
+pub use cell::{BareCell, Cell, CellHierarchy, Kill};
 pub use error::{CgroupError, Result};
 pub use layout::{Base, Facts, Hierarchy, Kind, Layout, Version};
 pub use limits::{CellLimits, IoLimit, TenantLimits};

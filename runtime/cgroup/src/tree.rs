@@ -7,7 +7,7 @@ use std::time::Duration;
 use remand_model::TenantId;
 
 use crate::apply::{Enforced, apply, host_has_swap};
-use crate::cell::{Cell, CellHierarchy, Kill};
+use crate::cell::{BareCell, Cell, CellHierarchy, Kill};
 use crate::dir::Dir;
 use crate::error::{CgroupError, Result};
 use crate::layout::{Base, Layout, Version};
@@ -156,16 +156,26 @@ impl Tree {
     /// # Errors
     /// An unfit name, a missing tenant, a cell of that name, a limit that cannot be set.
     pub fn cell(&self, tenant: &TenantId, name: &str, limits: &CellLimits) -> Result<Cell> {
+        self.bare_cell(tenant, name, limits)?.limit().or_else(|failed| {
+            let (cell, error) = *failed;
+            cell.remove(Duration::ZERO)?;
+            Err(error)
+        })
+    }
+
+    /// Makes a cell of a tenant whose limits are not set yet: they can be while others work on what goes into it.
+    ///
+    /// # Errors
+    /// An unfit name or limit, a missing tenant, a cell of that name.
+    pub fn bare_cell(&self, tenant: &TenantId, name: &str, limits: &CellLimits) -> Result<BareCell> {
         let settings = for_cell(limits, &|controller| self.version(controller))?;
-        let mut cell = self.handle(tenant, name, limits.cpuset.is_some())?;
+        let cell = self.handle(tenant, name, limits.cpuset.is_some())?;
         cell.create()?;
-        match cell.limit(&settings) {
-            Ok(()) => Ok(cell),
-            Err(error) => {
-                cell.remove(Duration::ZERO)?;
-                Err(error)
-            }
+        if let Err(error) = cell.open_cpuset() {
+            cell.remove(Duration::ZERO)?;
+            return Err(error);
         }
+        Ok(BareCell::new(cell, settings))
     }
 
     /// What [`Self::cell`] would write for these limits: a file and its text, in their order.

@@ -14,12 +14,8 @@ pub struct Usage {
     pub throttled_periods: u64,
     /// Time for which the cell was held back, summed over processors, in microseconds.
     pub throttled_us: u64,
-    /// Memory now, in bytes.
-    pub memory_bytes: u64,
     /// Most memory at once, in bytes.
     pub memory_peak_bytes: Option<u64>,
-    /// Processes and threads now.
-    pub pids: u64,
     /// Most processes and threads at once, the keeper included.
     pub pids_peak: Option<u64>,
     /// Bytes read from block devices.
@@ -37,12 +33,6 @@ pub struct Pressure {
     pub cpu_some_us: u64,
     /// At least one task waited for memory.
     pub memory_some_us: u64,
-    /// All tasks waited for memory.
-    pub memory_full_us: u64,
-    /// At least one task waited for a disk.
-    pub io_some_us: u64,
-    /// All tasks waited for a disk.
-    pub io_full_us: u64,
 }
 
 /// How often a cell has run into its limits.
@@ -50,8 +40,6 @@ pub struct Pressure {
 pub struct Events {
     /// Processes that the kernel killed because the memory was used up.
     pub oom_kills: u64,
-    /// Times that the memory limit was reached and the kernel had to reclaim.
-    pub memory_max_hits: u64,
     /// Times that a fork was refused by the process limit.
     pub pids_max_hits: u64,
 }
@@ -65,7 +53,6 @@ pub(crate) fn read_usage<'a>(find: Find<'a>, unified: Option<&Dir>) -> Result<Us
         read_memory(dir, &mut usage)?;
     }
     if let Some(dir) = find("pids") {
-        usage.pids = number(dir, "pids.current", &dir.read("pids.current")?)?;
         usage.pids_peak = number_if_there(dir, "pids.peak")?;
     }
     if let Some(dir) = find("io") {
@@ -80,11 +67,9 @@ pub(crate) fn read_events<'a>(find: Find<'a>) -> Result<Events> {
     if let Some(dir) = find("memory") {
         if let Some(text) = dir.read_if_there("memory.events")? {
             events.oom_kills = keyed(dir, "memory.events", &text, "oom_kill")?;
-            events.memory_max_hits = keyed(dir, "memory.events", &text, "max")?;
         } else {
             let text = dir.read("memory.oom_control")?;
             events.oom_kills = keyed(dir, "memory.oom_control", &text, "oom_kill")?;
-            events.memory_max_hits = number(dir, "memory.failcnt", &dir.read("memory.failcnt")?)?;
         }
     }
     if let Some(dir) = find("pids") {
@@ -122,13 +107,9 @@ fn split(total: u64, user: u64, system: u64) -> (u64, u64) {
 }
 
 fn read_memory(dir: &Dir, usage: &mut Usage) -> Result<()> {
-    if let Some(bytes) = number_if_there(dir, "memory.current")? {
-        usage.memory_bytes = bytes;
-        usage.memory_peak_bytes = number_if_there(dir, "memory.peak")?;
-    } else {
-        usage.memory_bytes = number(dir, "memory.usage_in_bytes", &dir.read("memory.usage_in_bytes")?)?;
-        usage.memory_peak_bytes = number_if_there(dir, "memory.max_usage_in_bytes")?;
-    }
+    let peak = number_if_there(dir, "memory.peak")?;
+    usage.memory_peak_bytes =
+        peak.map_or_else(|| number_if_there(dir, "memory.max_usage_in_bytes"), |peak| Ok(Some(peak)))?;
     Ok(())
 }
 
@@ -147,14 +128,7 @@ fn read_io(dir: &Dir, usage: &mut Usage) -> Result<()> {
 fn read_pressure(dir: &Dir) -> Result<Option<Pressure>> {
     let Some(cpu) = dir.read_if_there("cpu.pressure")? else { return Ok(None) };
     let Some(memory) = dir.read_if_there("memory.pressure")? else { return Ok(None) };
-    let Some(io) = dir.read_if_there("io.pressure")? else { return Ok(None) };
-    Ok(Some(Pressure {
-        cpu_some_us: stalled(&cpu, "some"),
-        memory_some_us: stalled(&memory, "some"),
-        memory_full_us: stalled(&memory, "full"),
-        io_some_us: stalled(&io, "some"),
-        io_full_us: stalled(&io, "full"),
-    }))
+    Ok(Some(Pressure { cpu_some_us: stalled(&cpu, "some"), memory_some_us: stalled(&memory, "some") }))
 }
 
 /// The `total=` of the line that begins with this word.

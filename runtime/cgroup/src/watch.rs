@@ -11,7 +11,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::cell::populated_in;
-use crate::dir::{Dir, read_all};
+use crate::dir::{Dir, read_short};
 use crate::error::{CgroupError, Result};
 
 /// What has happened since the last look. Several in one look are given in no particular order.
@@ -119,7 +119,7 @@ impl Source {
             };
         }
         // ENODEV: the group was removed under the watch; it is empty then.
-        let text = match read_all(&self.fd) {
+        let text = match read_short(&self.fd) {
             Ok(text) => text,
             Err(Errno::NODEV) => String::new(),
             Err(errno) => return Err(watch_error(errno)),
@@ -139,7 +139,7 @@ impl Source {
 fn event_file(dir: &Dir, file: &str, kind: Kind) -> Result<Source> {
     let fd = dir.open_file(file, OFlags::RDONLY)?;
     // kernfs notifies only what was read: what happened before now is for the caller's first look at the counters.
-    read_all(&fd).map_err(|errno| CgroupError::io("read", dir.path().join(file), errno))?;
+    read_short(&fd).map_err(|errno| CgroupError::io("read", dir.path().join(file), errno))?;
     Ok(Source { fd, kind })
 }
 

@@ -61,7 +61,7 @@ fn a_fork_bomb_stays_inside_its_number_of_processes() {
         assert!(watch.take().unwrap().contains(&Signal::PidsMax));
     }
     let usage = cell.usage().unwrap();
-    assert!(usage.pids <= 20 && usage.pids_peak.is_none_or(|peak| peak <= 20), "{usage:?}");
+    assert!(usage.pids_peak.is_none_or(|peak| peak <= 20), "{usage:?}");
     end(&cell);
     child.wait().unwrap();
 }

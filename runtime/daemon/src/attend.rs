@@ -117,6 +117,11 @@ impl<'a> Attendant<'a> {
         Ok(())
     }
 
+    /// Whether the keeper has reported all there is.
+    pub const fn is_finished(&self) -> bool {
+        self.learnt.finished
+    }
+
     fn intake(&self, bytes_max: u64) -> Intake {
         Intake::new(&self.workshop.blobs, &self.tenant, bytes_max)
     }
@@ -303,7 +308,8 @@ impl<'a> Attendant<'a> {
             (Some(verdict), ..) => verdict,
             (None, Some((stage, errno)), _) => fault(stage, errno),
             (None, None, Some(status)) => ended(status),
-            (None, None, None) => Cause::Lost { reason: "the keeper ended without a word".into() },
+            (None, None, None) if learnt.done_ns.is_empty() => failed(Stage::Shim.name(), 0, MUTE_SHIM),
+            (None, None, None) => Cause::Lost { reason: "the keeper ended without a word about the program".into() },
         };
         let after = |(stage, at): (&'static str, u64)| (stage.to_owned(), at.saturating_sub(started_ns) / 1000);
         result.timing_us.extend(learnt.done_ns.into_iter().map(after));
@@ -334,14 +340,18 @@ async fn events(watch: &AsyncFd<Watch>) -> Vec<Signal> {
     }
 }
 
+const MUTE_SHIM: &str = "remand-shim ended before it had reported anything";
+
 fn fault(stage: Stage, errno: u32) -> Cause {
     let error = std::io::Error::from_raw_os_error(errno.cast_signed());
-    failed(stage.name(), errno, error.to_string())
+    let reason =
+        if stage == Stage::Shim { format!("remand-shim cannot be executed: {error}") } else { error.to_string() };
+    failed(stage.name(), errno, reason)
 }
 
 fn denial(order: &Order, call: u32, errno: u32) -> Denial {
     let errno = u16::try_from(errno).unwrap_or_default();
-    let Explained { syscall, errno, why, next } = explain_denial(&order.policy_name, &order.syscalls, call, errno);
+    let Explained { syscall, errno, why, next } = explain_denial(order.policy_name(), order.syscalls(), call, errno);
     Denial { syscall, errno, why, next }
 }
 

@@ -139,7 +139,7 @@ impl Intake {
     /// The store's.
     pub fn finish(self) -> Result<Taken, BlobError> {
         let sha256 = Digest::from_bytes(self.hash.finalize().into());
-        let stored = self.writer.map(|writer| tokio::task::block_in_place(|| writer.finish())).transpose()?;
+        let stored = self.writer.map(|writer| crate::threads::blocking(|| writer.finish())).transpose()?;
         Ok(Taken { sha256, bytes: self.bytes, stored })
     }
 }
@@ -156,9 +156,10 @@ pub async fn capture(
     mut intake: Intake,
     watcher: Option<Watcher>,
 ) -> std::io::Result<(Stream, Option<Stored>)> {
-    let (mut buffer, mut truncated) = (vec![0; 64 << 10], false);
+    let (mut buffer, mut truncated) = (Vec::with_capacity(64 << 10), false);
     loop {
-        let size = match source.read(&mut buffer).await {
+        buffer.clear();
+        let size = match source.read_buf(&mut buffer).await {
             Ok(0) => break,
             Ok(size) => size,
             // A terminal whose other side is closed says so with EIO.

@@ -45,7 +45,7 @@ pub fn of_request(
         RootChoice::Image { sha256 } => sha256.parse().ok(),
         RootChoice::Policy | RootChoice::Folder { .. } => None,
     };
-    let program = Program { argv, root, profile, policy_hash: order.compiled.policy_hash, files: Vec::new(), env };
+    let program = Program { argv, root, profile, policy_hash: order.compiled().policy_hash, files: Vec::new(), env };
     let anything = || Value::Object(Object::new());
     let contract = Contract {
         protocol_version: PROTOCOL_VERSION.into(),
@@ -102,7 +102,7 @@ pub fn policy_hash(node: &Node, profile: &str, root: Option<&Digest>) -> Result<
     let request = RunRequest { policy: profile.to_owned(), root, ..RunRequest::new(id, vec!["true".into()]) };
     let order = Order::new(&request, &node.ground);
     order
-        .map(|order| order.compiled.policy_hash)
+        .map(|order| order.compiled().policy_hash)
         .map_err(|error| Refusal::new(Code::ContractInvalid, error.to_string()))
 }
 
@@ -111,7 +111,7 @@ pub fn policy_hash(node: &Node, profile: &str, root: Option<&Digest>) -> Result<
 /// # Errors
 /// `contract_forged` where the policy changed since, `not_found` where a file's bytes are gone.
 pub fn apply(node: &Node, tenant: &TenantId, contract: &Contract, order: &mut Order) -> Result<(), Refusal> {
-    let (stated, found) = (contract.program.policy_hash, order.compiled.policy_hash);
+    let (stated, found) = (contract.program.policy_hash, order.compiled().policy_hash);
     if stated != found {
         let detail = format!("the policy {} is {found} now, registered was {stated}", contract.program.profile);
         return Err(Refusal::new(Code::ContractForged, detail));

@@ -4,13 +4,14 @@
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 
+use remand_ledger::Started;
 use remand_spec::Record;
-use remand_spec::record::RECORD_BYTES;
+use remand_spec::record::{LEAVE, RECORD_BYTES};
 use tokio::io::unix::AsyncFd;
 
 use crate::pass;
 
-const BUFFER_BYTES: usize = 64 << 10;
+const BUFFER_BYTES: usize = 16 << 10;
 
 /// The daemon's end of a cell's control socket.
 #[derive(Debug)]
@@ -74,6 +75,14 @@ impl Control {
         Ok(())
     }
 
+    /// Tells the keeper to go on: what it was made for is durably recorded.
+    ///
+    /// # Errors
+    /// The socket's: the keeper is gone.
+    pub fn give_leave(&self, _started: &Started) -> std::io::Result<()> {
+        Ok(pass::send(&self.socket, &[LEAVE], &[])?)
+    }
+
     /// Tells the keeper to kill everything in the box.
     ///
     /// # Errors
@@ -87,7 +96,7 @@ impl Control {
         self.start = 0;
         loop {
             let mut guard = self.socket.readable().await?;
-            let mut piece = vec![0; BUFFER_BYTES];
+            let mut piece = [0; BUFFER_BYTES];
             match guard.try_io(|socket| Ok(pass::receive(socket, &mut piece, &mut self.fds)?)) {
                 Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionReset => return Ok(0),
                 Ok(size) => {

@@ -1,4 +1,7 @@
 //! One execution in one cell, from the order to the result: make the cell, watch it, end it, read what it used, clear up.
+//!
+//! The cell is made while its start becomes durable. Its keeper then waits for leave, which takes the receipt of the start:
+//! before that no process of the program exists.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::{AsFd, OwnedFd};
@@ -7,12 +10,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use remand_authority::permit::Permit;
-use remand_cgroup::{Cell, Kill, TenantLimits, Tree};
+use remand_cgroup::{BareCell, Cell, CgroupError, Kill, TenantLimits, Tree, Watch};
 use remand_ledger::Started;
 use remand_ledger::blob::{BlobStore, Stored};
 use remand_model::outcome::{Cause, Enforced, EnforcedLimit, ExecutionResult, InputRecord, Outputs, Usage};
-use remand_model::{ExecutionId, Limits, PROTOCOL_VERSION, TenantId};
-use remand_spec::Fact;
+use remand_model::refusal::Refusal;
+use remand_model::{ExecutionId, PROTOCOL_VERSION, TenantId};
+use remand_spec::{Fact, SpawnSpec};
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::io::Interest;
 use tokio::net::unix::pipe;
@@ -20,13 +24,13 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 
 use crate::attend::Attendant;
-use crate::breach::Hit;
 use crate::capture::Watcher;
 use crate::cells::Cells;
 use crate::control::Control;
 use crate::limits;
+use crate::measured::Measured;
 use crate::order::Order;
-use crate::slots::Slots;
+use crate::slots::{Slot, Slots};
 use crate::spawner::{CellFds, SpawnError, Spawners};
 
 /// What executions need of the node.
@@ -48,6 +52,8 @@ pub struct Workshop {
     pub walls: Arc<std::sync::Mutex<HashMap<TenantId, TenantLimits>>>,
     /// What holds for every cell.
     pub cells: Cells,
+    /// The common threads, for what outlives a connection.
+    pub common: tokio::runtime::Handle,
     /// Counts cells, so that no two ever share a name.
     pub counter: Arc<AtomicU64>,
 }
@@ -88,53 +94,132 @@ pub(crate) fn failed(stage: &str, errno: u32, reason: impl Into<String>) -> Caus
 }
 
 impl Workshop {
-    /// Runs an order to its end, given the receipt that its start is durable. Whatever goes wrong is in the result; nothing is
-    /// left behind. With the result come the blobs that it names, held until a transaction refers to them.
+    /// Runs an order to its end, once `start` gives the receipt that its start is durable. Whatever goes wrong is in the
+    /// result; nothing is left behind. With the result come the receipt and the blobs that the result names, held until a
+    /// transaction refers to them.
     ///
     /// The permit says that token, contract and quota allowed it; the receipt, that its start cannot be denied.
+    ///
+    /// # Errors
+    /// `start`'s: the program was not run.
     pub async fn execute(
         &self,
         order: &Order,
         ticket: Ticket,
-        started: &Started,
+        start: impl Future<Output = Result<Started, Refusal>>,
         permit: &Permit,
-    ) -> (ExecutionResult, Vec<Stored>) {
-        assert_eq!(*started.execution(), ticket.execution_id, "the receipt is for this execution");
+    ) -> Result<Executed, Refusal> {
         assert_eq!(*permit.tenant_id(), ticket.tenant, "the permit is of this tenant");
         assert!(permit.contract().is_some(), "nothing runs without a validated contract");
-        let started_ns = now_ns();
+        let asked_ns = now_ns();
         let mut result = blank(&ticket, order, &self.backend);
-        let Some(slot) = self.slots.take() else {
-            result.cause = Cause::Refused { reason: "every range of host ids is in use; try again".into() };
-            return (seal(result, started_ns), Vec::new());
+        let standing = self.stand(order, &ticket, asked_ns, &mut result);
+        let started = match start.await {
+            Ok(started) => started,
+            Err(refusal) => {
+                let given_up = |Standing { cell, slot, process, .. }| self.clear_later(cell, slot, Some(process));
+                standing.into_iter().for_each(given_up);
+                return Err(refusal);
+            }
         };
+        assert_eq!(*started.execution(), ticket.execution_id, "the receipt is for this execution");
+        result.timing_us.insert("durable".into(), now_ns().saturating_sub(asked_ns) / 1000);
+        let started_ns = now_ns();
+        let stored = match standing {
+            Ok(Standing { cell, slot, process, live }) => {
+                let times = [asked_ns, started_ns];
+                let ran = self.run(order, ticket, (&cell, process), live, &started, times, &mut result).await;
+                self.clear_later(cell, slot, None);
+                ran
+            }
+            Err(cause) => Err(cause),
+        };
+        let stored = stored.unwrap_or_else(|cause| {
+            result.cause = cause;
+            Vec::new()
+        });
+        Ok(Executed { result: seal(result, started_ns), stored, started })
+    }
+
+    /// Makes everything of the cell that does not need the program to run.
+    fn stand(
+        &self,
+        order: &Order,
+        ticket: &Ticket,
+        asked_ns: u64,
+        result: &mut ExecutionResult,
+    ) -> Result<Standing, Cause> {
+        let all_taken = || Cause::Refused { reason: "every range of host ids is in use; try again".into() };
+        let slot = self.slots.take().ok_or_else(all_taken)?;
         result.enforced.ids_first = slot.first();
         let number = self.counter.fetch_add(1, Ordering::Relaxed);
         let name = format!("{}-{number}", &ticket.execution_id.as_str()[5..21]);
         let limits = self.cells.limits(&order.limits);
-        let made = self.house(&ticket.tenant).and_then(|()| self.tree.cell(&ticket.tenant, &name, &limits));
-        let cell = match made {
-            Ok(cell) => cell,
-            Err(error) => {
-                result.cause = failed("cgroup", 0, error.to_string());
-                return (seal(result, started_ns), Vec::new());
+        let made = self.house(&ticket.tenant).and_then(|()| self.tree.bare_cell(&ticket.tenant, &name, &limits));
+        let bare = made.map_err(|error| failed("cgroup", 0, error.to_string()))?;
+        result.timing_us.insert("group".into(), now_ns().saturating_sub(asked_ns) / 1000);
+        let mut spec = order.spec.clone();
+        spec.ids_first = slot.first();
+        spec.cgroup = bare.relative().as_bytes().to_vec();
+        let (cell, process, live) = self.clone_cell(&spec, bare, asked_ns, result);
+        match (live, process) {
+            (Ok(live), Some(process)) => {
+                result.enforced.limits = cell.enforced().iter().map(enforced_limit).collect();
+                Ok(Standing { cell, slot, process, live })
             }
+            (live, process) => {
+                self.clear_later(cell, slot, process);
+                Err(live.err().unwrap_or_else(|| failed("spawner", 0, "there is no process")))
+            }
+        }
+    }
+
+    /// Has the cell cloned, and sets its limits meanwhile: the keeper needs none to make ready what it then waits with.
+    fn clone_cell(
+        &self,
+        spec: &SpawnSpec,
+        bare: BareCell,
+        asked_ns: u64,
+        result: &mut ExecutionResult,
+    ) -> (Cell, Option<OwnedFd>, Result<Live, Cause>) {
+        let pairs = streams().and_then(|streams| Ok((streams, control_pair()?)));
+        let ((streams, ends), (ours, theirs)) = match pairs {
+            Ok(pairs) => pairs,
+            Err(error) => return (bare.give_up(), None, Err(internal(error))),
         };
-        result.enforced.limits = cell.enforced().iter().map(enforced_limit).collect();
-        let mut order = order.clone();
-        order.spec.ids_first = slot.first();
-        order.spec.cgroup = cell.relative().as_bytes().to_vec();
-        let stored = self.run(&order, ticket, &cell, &mut result, started_ns).await.unwrap_or_else(|cause| {
-            result.cause = cause;
-            Vec::new()
-        });
-        measure(&cell, &order.limits, &mut result);
-        // Nobody waits for this; the range of ids rests until it is done.
-        tokio::spawn(async move {
+        let (mut bare, mut limited) = (Some(bare), None);
+        let fds = CellFds { control: theirs, streams };
+        let spawned = self.spawners.spawn(&spec.encode(), fds, || limited = bare.take().map(limit_and_watch));
+        let (cell, watch) = match (limited, bare) {
+            (Some(limited), _) => limited,
+            (None, bare) => (bare.expect("it was not limited").give_up(), Err(failed("spawner", 0, "not asked"))),
+        };
+        let spawned = match spawned {
+            Ok(spawned) => spawned,
+            Err(SpawnError::Refused { stage, errno, reason }) => {
+                return (cell, None, Err(failed(stage, errno, reason)));
+            }
+            Err(lost @ SpawnError::Unanswered) => return (cell, None, Err(Cause::Lost { reason: lost.to_string() })),
+            Err(other) => return (cell, None, Err(failed("spawner", 0, other.to_string()))),
+        };
+        if !spawned.template_made {
+            result.enforced.recycled.push("template".into());
+        }
+        result.timing_us.insert("clone".into(), spawned.cloned_ns.saturating_sub(asked_ns) / 1000);
+        let live = watch.and_then(|watch| Ok(Live { control: Control::new(ours).map_err(internal)?, watch, ends }));
+        (cell, Some(spawned.process), live)
+    }
+
+    /// Nobody waits for this; the range of ids rests until it is done.
+    fn clear_later(&self, cell: Cell, slot: Slot, process: Option<OwnedFd>) {
+        self.common.spawn(async move {
+            if let Some(process) = process {
+                hard_kill(&cell);
+                reap(process, &cell).await;
+            }
             clear(&cell).await;
             drop(slot);
         });
-        (seal(result, started_ns), stored)
     }
 
     /// Sets what a tenant is held to as a whole: at once where it has cells, else from its next cell on.
@@ -171,92 +256,93 @@ impl Workshop {
         Ok(())
     }
 
+    /// From the leave to run until nothing of the box lives. `times`: when it was asked for, when its start was durable.
+    #[expect(clippy::too_many_arguments, reason = "each is another thing, and all of them come together only here")]
     async fn run(
         &self,
         order: &Order,
         ticket: Ticket,
-        cell: &Cell,
+        (cell, process): (&Cell, OwnedFd),
+        live: Live,
+        started: &Started,
+        times: [u64; 2],
         result: &mut ExecutionResult,
-        started_ns: u64,
     ) -> Result<Vec<Stored>, Cause> {
-        let io = |error: std::io::Error| {
-            failed("daemon", error.raw_os_error().unwrap_or(0).unsigned_abs(), error.to_string())
-        };
-        let (streams, ends) = streams().map_err(io)?;
-        let (ours, theirs) = control_pair().map_err(io)?;
-        let watch = cell.watch().map_err(|error| failed("cgroup", 0, error.to_string()))?;
-        let spawned = self.spawners.spawn(&order.spec.encode(), CellFds { control: theirs, streams }).await;
-        let spawned = spawned.map_err(|error| match error {
-            SpawnError::Refused { stage, errno, reason } => failed(stage, errno, reason),
-            lost @ SpawnError::Unanswered => Cause::Lost { reason: lost.to_string() },
-            other => failed("spawner", 0, other.to_string()),
-        })?;
-        if !spawned.template_made {
-            result.enforced.recycled.push("template".into());
+        let Live { control, watch, ends } = live;
+        if let Err(error) = control.give_leave(started) {
+            tracing::debug!(%error, "the keeper ended before it had leave to go on");
         }
-        result.timing_us.insert("clone".into(), spawned.cloned_ns.saturating_sub(started_ns) / 1000);
-        let mut attendant =
-            Attendant::new(self, order, cell, Control::new(ours).map_err(io)?, watch, ticket.tenant.clone())
-                .map_err(io)?;
-        let outcome = attendant.attend(ticket, ends, started_ns, result).await;
-        self.reap(spawned.process, cell).await;
-        let stored = attendant.settle(result, started_ns).map_err(|error| failed("store", 0, error.to_string()))?;
-        outcome.map_err(io).map(|()| stored)
+        let attendant = Attendant::new(self, order, cell, control, watch, ticket.tenant.clone());
+        let mut attendant = attendant.map_err(internal)?;
+        let outcome = attendant.attend(ticket, ends, times[1], result).await;
+        // Once the keeper has reported everything it is alone and only ends: nothing more is used, and the two go together.
+        let measured = attendant.is_finished().then(|| Measured::of(cell));
+        reap(process, cell).await;
+        let stored = attendant.settle(result, times[0]).map_err(|error| failed("store", 0, error.to_string()));
+        measured.unwrap_or_else(|| Measured::of(cell)).tell(&order.limits, result);
+        outcome.map_err(internal).and(stored)
     }
+}
 
-    /// Waits for pid 1 of the box, whose end is the end of all its processes.
-    async fn reap(&self, process: OwnedFd, cell: &Cell) {
-        let gone = async {
-            let process = crate::ready::register_for(process, Interest::READABLE)?;
-            let ready = process.readable().await?;
-            drop(ready);
-            rustix::process::waitid(
-                rustix::process::WaitId::PidFd(process.as_fd()),
-                rustix::process::WaitIdOptions::EXITED,
-            )
+/// Waits for pid 1 of the box, whose end is the end of all its processes.
+async fn reap(process: OwnedFd, cell: &Cell) {
+    let gone = async {
+        let process = crate::ready::register_for(process, Interest::READABLE)?;
+        let ready = process.readable().await?;
+        drop(ready);
+        rustix::process::waitid(rustix::process::WaitId::PidFd(process.as_fd()), rustix::process::WaitIdOptions::EXITED)
             .map_err(std::io::Error::from)
-        };
-        match timeout(limits::REAP_WAIT, gone).await {
-            Ok(Ok(_)) => {}
-            // Dead for longer than anybody is waited for: it is gone already.
-            Ok(Err(error)) if error.raw_os_error() == Some(rustix::io::Errno::CHILD.raw_os_error()) => {}
-            Ok(Err(error)) => tracing::error!(%error, "a cell's pid 1 could not be waited for"),
-            Err(_elapsed) => {
-                hard_kill(cell);
-                tracing::error!(cell = cell.relative(), "a cell's pid 1 does not end");
-            }
+    };
+    match timeout(limits::REAP_WAIT, gone).await {
+        Ok(Ok(_)) => {}
+        // Dead for longer than anybody is waited for: it is gone already.
+        Ok(Err(error)) if error.raw_os_error() == Some(rustix::io::Errno::CHILD.raw_os_error()) => {}
+        Ok(Err(error)) => tracing::error!(%error, "a cell's pid 1 could not be waited for"),
+        Err(_elapsed) => {
+            hard_kill(cell);
+            tracing::error!(cell = cell.relative(), "a cell's pid 1 does not end");
         }
     }
 }
 
-/// Usage and events, read before the groups go.
-fn measure(cell: &Cell, limits: &Limits, result: &mut ExecutionResult) {
-    let mut named = Hit::of(&remand_cgroup::Usage::default(), limits);
-    match cell.usage() {
-        Ok(usage) => (result.usage, named) = (usage_of(&usage), Hit::of(&usage, limits)),
-        Err(error) => tracing::error!(%error, "the usage of a cell could not be read"),
-    }
-    match cell.events() {
-        Ok(events) => {
-            let mut hit = |count: u64, name: &str| {
-                if count > 0 && !result.limits_hit.iter().any(|known| known == name) {
-                    result.limits_hit.push(name.into());
-                }
-            };
-            hit(events.oom_kills, named.memory);
-            hit(events.pids_max_hits, named.pids);
-            if events.oom_kills > 0 && matches!(result.cause, Cause::Signaled { signal: 9 } | Cause::Lost { .. }) {
-                result.cause = Cause::Oom;
-            }
-            let failed = !matches!(result.cause, Cause::Exited { code: 0 });
-            if events.pids_max_hits > 0
-                && failed
-                && matches!(result.cause, Cause::Exited { .. } | Cause::Signaled { .. })
-            {
-                result.cause = Cause::PidsLimit;
-            }
+/// What came of an order.
+pub struct Executed {
+    /// The result.
+    pub result: ExecutionResult,
+    /// The blobs that it names.
+    pub stored: Vec<Stored>,
+    /// The receipt of its start.
+    pub started: Started,
+}
+
+/// A cell in which everything stands but the program.
+struct Standing {
+    cell: Cell,
+    slot: Slot,
+    /// Process descriptor of its pid 1.
+    process: OwnedFd,
+    live: Live,
+}
+
+/// What the daemon holds of a cell that was cloned.
+struct Live {
+    control: Control,
+    watch: Watch,
+    ends: Ends,
+}
+
+fn internal(error: std::io::Error) -> Cause {
+    failed("daemon", error.raw_os_error().unwrap_or(0).unsigned_abs(), error.to_string())
+}
+
+fn limit_and_watch(bare: BareCell) -> (Cell, Result<Watch, Cause>) {
+    let in_words = |error: CgroupError| failed("cgroup", 0, error.to_string());
+    match bare.limit() {
+        Ok(cell) => {
+            let watch = cell.watch().map_err(in_words);
+            (cell, watch)
         }
-        Err(error) => tracing::error!(%error, "the events of a cell could not be read"),
+        Err(limit) => (limit.0, Err(in_words(limit.1))),
     }
 }
 
@@ -312,27 +398,9 @@ fn enforced_limit(limit: &remand_cgroup::Enforced) -> EnforcedLimit {
     EnforcedLimit { name: limit.name.into(), file, wanted: limit.wanted.clone(), found: limit.found.clone() }
 }
 
-fn usage_of(usage: &remand_cgroup::Usage) -> Usage {
-    Usage {
-        wall_us: 0,
-        cpu_user_us: usage.cpu_user_us,
-        cpu_system_us: usage.cpu_system_us,
-        memory_peak_bytes: usage.memory_peak_bytes,
-        pids_peak: usage.pids_peak,
-        io_read_bytes: usage.io_read_bytes,
-        io_write_bytes: usage.io_write_bytes,
-        network_bytes: 0,
-        throttled_periods: usage.throttled_periods,
-        throttled_us: usage.throttled_us,
-        cpu_pressure_us: usage.pressure.map(|pressure| pressure.cpu_some_us),
-        memory_pressure_us: usage.pressure.map(|pressure| pressure.memory_some_us),
-        disk_free_bytes: None,
-    }
-}
-
 /// A result before anything happened.
 fn blank(ticket: &Ticket, order: &Order, backend: &str) -> ExecutionResult {
-    let compiled = &order.compiled;
+    let compiled = order.compiled();
     ExecutionResult {
         protocol_version: PROTOCOL_VERSION.into(),
         execution_id: ticket.execution_id.clone(),

@@ -60,8 +60,8 @@ pub async fn send(node: &Node, tenant: &TenantId, reply: &Reply) -> Result<(), R
     let place = node.config.state(FOLDER).join(NUMBER.fetch_add(1, Ordering::Relaxed).to_string());
     let place = Temporary(place);
     let checkpoint = cosign::checkpoint(node, tenant).await?;
-    let done = tokio::task::block_in_place(|| write(node, tenant, &checkpoint, &place.0))?;
-    let files = tokio::task::block_in_place(|| files(&place.0)).map_err(|error| internal(&error))?;
+    let done = crate::threads::blocking(|| write(node, tenant, &checkpoint, &place.0))?;
+    let files = crate::threads::blocking(|| files(&place.0)).map_err(|error| internal(&error))?;
     for path in &files {
         if !send_file(&place.0, path, reply).await.map_err(|error| internal(&error))? {
             return Ok(());

@@ -47,6 +47,11 @@ fn setup(stage: &str, errno: u32) -> String {
         ("template", 22) => {
             "the file system of a folder given with -v cannot show other owners: give a folder on another one".into()
         }
+        ("shim", _) => {
+            "remand-shim beside remandd is damaged or of another version: install the four programs together, then \
+             restart remandd"
+                .into()
+        }
         ("vet", _) => "the estate of this node forbids it: see the estate file, which root writes".into(),
         ("cgroup", _) => "a limit could not be set: run `remand doctor`".into(),
         ("landlock" | "seccomp" | "ids" | "clone" | "root" | "time", _) => {

@@ -33,7 +33,7 @@ pub fn unpack(node: &Node, tenant: &TenantId, root: &RootChoice) -> Result<(), R
     if place.is_dir() {
         return Ok(());
     }
-    tokio::task::block_in_place(|| {
+    crate::threads::blocking(|| {
         let alone = UNPACKING.lock().unwrap_or_else(PoisonError::into_inner);
         if place.is_dir() {
             return Ok(());
@@ -56,7 +56,7 @@ pub fn program(node: &Node, tenant: &TenantId, digest: &Digest) -> Result<PathBu
     const MODE: u32 = 0o555;
     let blob = node.workshop.blobs.hold(tenant, digest).map_err(unusable)?;
     let place = node.ground.images.join(format!("program-{}", digest.to_hex()));
-    tokio::task::block_in_place(|| {
+    crate::threads::blocking(|| {
         let alone = UNPACKING.lock().unwrap_or_else(PoisonError::into_inner);
         if place.is_file() {
             return Ok(place);

@@ -18,6 +18,7 @@ use crate::node::Node;
 use crate::order::Order;
 use crate::run::Prepared;
 use crate::statement::{self, Begun};
+use crate::threads::blocking;
 use crate::{limits, plans};
 
 /// Where the results of executions are kept.
@@ -42,7 +43,7 @@ pub fn claims(tenant: &TenantId, request: &[u8], order: &Order) -> Object {
     let mut claims = Object::new();
     claims.insert("tenant_id".into(), tenant.as_str().into());
     claims.insert("request_sha256".into(), Digest::of(request).into());
-    claims.insert("policy_sha256".into(), order.compiled.policy_hash.into());
+    claims.insert("policy_sha256".into(), order.compiled().policy_hash.into());
     claims
 }
 
@@ -57,25 +58,26 @@ fn key(namespace: &str, id: &ExecutionId) -> Result<StateKey, Refusal> {
 }
 
 impl Node {
-    /// Records that an execution starts; it may only be started with what this gives.
+    /// Begins to record that an execution starts; what was begun goes on by itself and gives the receipt, without which the
+    /// execution may not be started.
     ///
     /// # Errors
-    /// A refusal: it is not recorded, so it must not run.
-    pub async fn record_start(
+    /// A refusal, from either: it is not recorded, so it must not run.
+    pub fn record_start(
         &self,
         tenant: &TenantId,
         prepared: &Prepared,
         permit: &Permit,
         placed: &Placed,
-    ) -> Result<Started, Refusal> {
+    ) -> Result<impl Future<Output = Result<Started, Refusal>> + use<>, Refusal> {
         let Prepared { order, request, claims, id, contract, .. } = prepared;
         let mut event = NewEvent::new(EventType::EXECUTION_STARTED, id);
         event.payload.claims.clone_from(claims);
         let limits = canonical::from_serialize(&order.limits).map_err(internal)?;
         let event = event
             .claim("limits", limits)
-            .claim("policy", order.policy_name.as_str())
-            .claim("confinement_sha256", order.compiled.confinement_hash)
+            .claim("policy", order.policy_name())
+            .claim("confinement_sha256", order.compiled().confinement_hash)
             .claim("contract_id", contract.contract().contract_id.as_str())
             .claim("contract_hash", contract.hash())
             .claim("token_id", permit.token_id().as_str())
@@ -87,16 +89,19 @@ impl Node {
             transaction.ops.push(StateOp::Delete { key: key(QUEUED, id)? });
         }
         transaction.ops.extend(plans::charge_ops(permit.charges())?);
-        let mut ack = self.append_charged(transaction, permit.charges()).await?;
-        ack.take_started(id).ok_or_else(|| Refusal::new(Code::Internal, "no receipt came with a durable start"))
+        let (durable, id) = (self.append_charged(transaction, permit.charges()), id.clone());
+        Ok(async move {
+            let mut ack = durable.await?;
+            ack.take_started(&id).ok_or_else(|| Refusal::new(Code::Internal, "no receipt came with a durable start"))
+        })
     }
 
     /// Records how an execution ended, with the statement about it; its result may only be told afterwards. The receipt of the
-    /// start is used up.
+    /// start is used up. Blocks until it is durable.
     ///
     /// # Errors
     /// A refusal: it is not recorded, so the result must not be told.
-    pub async fn record_end(
+    pub fn record_end(
         &self,
         started: Started,
         result: &mut ExecutionResult,
@@ -114,7 +119,7 @@ impl Node {
         let mut transaction = self.with_result(transaction, result, &mut stored, Some(started_event))?;
         transaction.ops.extend(stored.iter().flat_map(|blob| blob.keep_ops(limits::TENANT_BLOB_BYTES_MAX)));
         transaction.ops.extend(plans::settle_ops(settlement)?);
-        let ack = self.append(transaction).await?;
+        let ack = blocking(|| self.ledger.append(transaction)).map_err(|error| plans::refusal_of(error, &[]))?;
         drop(stored);
         let completed_event = ack.events.get(place).map_or(started_event, |receipt| receipt.event_id);
         let (tree_size, root_hash) = (Some(ack.tree_size), Some(ack.root.to_hex()));

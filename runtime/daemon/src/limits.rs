@@ -75,3 +75,7 @@ pub const REVOKED_AT_ONCE: usize = 128;
 pub const COMMANDS_LOG_BYTES_MAX: u64 = 1 << 20;
 /// A dead child that is still there after this is one that nobody waits for.
 pub const UNCLAIMED_WAIT: Duration = Duration::from_secs(5);
+/// Policies that are kept ready.
+pub const POLICIES_KEPT: usize = 64;
+/// Bytes of all that a request says about its policy, for it to be kept ready.
+pub const POLICY_BYTES_KEPT: usize = 64 << 10;

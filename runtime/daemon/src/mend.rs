@@ -62,7 +62,7 @@ impl Node {
             if let Some(last) = &*last {
                 sleep_until(last.ended + limits::REOPEN_PAUSE).await;
             }
-            let outcome = tokio::task::block_in_place(|| self.ledger.reopen());
+            let outcome = crate::threads::blocking(|| self.ledger.reopen());
             let is_hopeless = outcome.as_ref().is_err_and(|cause| cause.is_damage());
             *last = Some(Attempt { ended: Instant::now(), is_hopeless });
             match outcome {

@@ -134,11 +134,16 @@ impl Node {
         self.append_charged(transaction, &[]).await
     }
 
-    /// Makes a transaction durable in which counters move.
+    /// Makes a transaction durable in which counters move: at once, whether or not anybody waits for what this gives.
     ///
     /// # Errors
     /// A charge's own refusal where its counter cannot move; nothing was written.
-    pub async fn append_charged(&self, transaction: Transaction, charges: &[Charge]) -> Result<Ack, Refusal> {
+    pub fn append_charged(
+        &self,
+        transaction: Transaction,
+        charges: &[Charge],
+    ) -> impl Future<Output = Result<Ack, Refusal>> + use<> {
+        let charges = charges.to_vec();
         let (done, outcome) = tokio::sync::oneshot::channel();
         self.ledger.try_submit(
             transaction,
@@ -148,8 +153,10 @@ impl Node {
                 }
             }),
         );
-        let result = outcome.await.unwrap_or(Err(AppendError::Closed));
-        result.map_err(|error| refusal_of(error, charges))
+        async move {
+            let result = outcome.await.unwrap_or(Err(AppendError::Closed));
+            result.map_err(|error| refusal_of(error, &charges))
+        }
     }
 
     fn table(&self) -> std::sync::MutexGuard<'_, HashMap<(TenantId, ExecutionId), Arc<Execution>>> {

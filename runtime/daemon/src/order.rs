@@ -2,14 +2,19 @@
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use remand_model::run::{RootChoice, RunPlan, RunRequest};
 use remand_model::{Limits, PROTOCOL_VERSION};
-use remand_policy::{Bind, Compiled, GeneratedContent, Library, Mode, Network, Profile, Syscalls, compile};
+use remand_policy::{
+    Bind, Compiled, Files, GeneratedContent, Library, Mode, Network, PolicyError, Profile, Syscalls, compile,
+};
 use remand_spec::{Filter, Landlock, LandlockRule, Link, Mount, Root, SpawnSpec, Text};
 
+use crate::shelf::{Asked, Ready, Shelf};
+
 /// What the daemon knows about the host when it builds specs.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Ground {
     /// Profiles by name.
     pub library: Library,
@@ -17,6 +22,8 @@ pub struct Ground {
     pub landlock_abi: i32,
     /// Where unpacked images are.
     pub images: PathBuf,
+    /// Policies that are ready.
+    pub shelf: Shelf,
 }
 
 /// Why a request cannot become an order; the text says whose move it is.
@@ -24,7 +31,7 @@ pub struct Ground {
 pub enum OrderError {
     /// The policy.
     #[error("policy: {0}")]
-    Policy(#[from] remand_policy::PolicyError),
+    Policy(#[from] PolicyError),
     /// Something else in the request.
     #[error("{0}")]
     Request(String),
@@ -37,12 +44,8 @@ pub struct Order {
     pub spec: SpawnSpec,
     /// The limits.
     pub limits: Limits,
-    /// The compiled policy.
-    pub compiled: Compiled,
-    /// The policy's name.
-    pub policy_name: String,
-    /// What the policy says about system calls, for those that are refused.
-    pub syscalls: Syscalls,
+    /// The policy.
+    policy: Arc<Ready>,
 }
 
 impl Order {
@@ -51,26 +54,40 @@ impl Order {
     /// # Errors
     /// [`OrderError`].
     pub fn new(request: &RunRequest, ground: &Ground) -> Result<Self, OrderError> {
-        let mut profile = load(request, ground)?;
-        for (key, value) in &request.settings {
-            profile.set(key, value)?;
-        }
+        refuse_path(request)?;
         let own_root = own_root(request, ground)?;
-        if own_root.is_some() {
-            profile.use_own_root();
-        }
-        let asked_from = profile.root.binds.len();
-        for volume in &request.volumes {
-            let mode = if volume.writable { Mode::ReadWrite } else { Mode::ReadOnly };
-            profile.bind(Path::new(&volume.source), Path::new(&volume.target), mode)?;
-        }
-        let compiled = compile(&profile, ground.landlock_abi)?;
-        let root = match own_root {
-            Some(folder) => with_volumes(root_of_folder(&folder)?, &profile, asked_from),
-            None => root_of_policy(&profile, asked_from),
+        let library = match &request.policy_text {
+            Some(text) => &ground.library.clone().with_text(&request.policy, text),
+            None => &ground.library,
         };
-        let spec = spec(request, &profile, &compiled, root);
-        Ok(Self { spec, limits: profile.limits, compiled, policy_name: profile.name, syscalls: profile.syscalls })
+        let asked = Asked::of(request, own_root.is_some());
+        let policy = ground.shelf.get(&asked, library, || make_ready(request, own_root.is_some(), library, ground))?;
+        let Ready { profile, compiled } = &*policy;
+        let asked_from = profile.root.binds.len().saturating_sub(request.volumes.len());
+        let root = match own_root {
+            Some(folder) => with_volumes(root_of_folder(&folder)?, profile, asked_from),
+            None => root_of_policy(profile, asked_from),
+        };
+        let spec = spec(request, profile, compiled, root);
+        Ok(Self { spec, limits: profile.limits, policy })
+    }
+
+    /// The compiled policy.
+    #[must_use]
+    pub fn compiled(&self) -> &Compiled {
+        &self.policy.compiled
+    }
+
+    /// The policy's name.
+    #[must_use]
+    pub fn policy_name(&self) -> &str {
+        &self.policy.profile.name
+    }
+
+    /// What the policy says about system calls, for those that are refused.
+    #[must_use]
+    pub fn syscalls(&self) -> &Syscalls {
+        &self.policy.profile.syscalls
     }
 
     /// Puts other limits in the place of the policy's.
@@ -119,23 +136,44 @@ impl Order {
             mounts: mounts.chain(links).chain(texts).chain([scratch, "proc -> /proc subset=pid".into()]).collect(),
             cgroup: groups.into_iter().map(|(file, text)| format!("{file} = {text}")).collect(),
             landlock: self.spec.landlock.rules.iter().map(rule).collect(),
-            filters: self.compiled.filters.iter().map(|filter| filter.instructions as u64).collect(),
+            filters: self.compiled().filters.iter().map(|filter| filter.instructions as u64).collect(),
             limits: self.limits,
             environment: self.spec.environment.iter().map(|variable| text(variable)).collect(),
-            policy_sha256: self.compiled.policy_hash.to_hex(),
+            policy_sha256: self.compiled().policy_hash.to_hex(),
         }
     }
 }
 
-fn load(request: &RunRequest, ground: &Ground) -> Result<Profile, OrderError> {
+fn refuse_path(request: &RunRequest) -> Result<(), OrderError> {
     match &request.policy_text {
-        Some(text) => Ok(Profile::load(&request.policy, &ground.library.clone().with_text(&request.policy, text))?),
         None if request.policy.contains('/') || request.policy.ends_with(".toml") => Err(OrderError::Request(format!(
             "policy {}: a policy file's text must come with the request",
             request.policy
         ))),
-        None => Ok(Profile::load(&request.policy, &ground.library)?),
+        _ => Ok(()),
     }
+}
+
+/// The request's policy with its settings and volumes, compiled.
+fn make_ready(
+    request: &RunRequest,
+    own_root: bool,
+    library: &Library,
+    ground: &Ground,
+) -> Result<(Ready, Files), PolicyError> {
+    let (mut profile, files) = Profile::load_with_files(&request.policy, library)?;
+    for (key, value) in &request.settings {
+        profile.set(key, value)?;
+    }
+    if own_root {
+        profile.use_own_root();
+    }
+    for volume in &request.volumes {
+        let mode = if volume.writable { Mode::ReadWrite } else { Mode::ReadOnly };
+        profile.bind(Path::new(&volume.source), Path::new(&volume.target), mode)?;
+    }
+    let compiled = compile(&profile, ground.landlock_abi)?;
+    Ok((Ready { profile, compiled }, files))
 }
 
 fn own_root(request: &RunRequest, ground: &Ground) -> Result<Option<PathBuf>, OrderError> {

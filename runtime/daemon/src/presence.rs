@@ -8,6 +8,7 @@ use remand_model::refusal::{Code, Refusal};
 use serde::Deserialize;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::capture::{Piece, Which};
 use crate::conversation::{Call, Reply};
@@ -43,7 +44,7 @@ pub async fn attend(
     mut work: Work,
 ) -> Result<ExecutionResult, Refusal> {
     let gone = Arc::clone(&call.gone);
-    let mut pulse = tokio::time::interval(limits::PULSE);
+    let mut pulse = tokio::time::interval_at(Instant::now() + limits::PULSE, limits::PULSE);
     let (mut there, mut waiting) = (true, None);
     loop {
         tokio::select! {

@@ -34,7 +34,7 @@ pub async fn replay(node: &Node, call: &mut Call, reply: &Reply, id: &ExecutionI
     let input = input(node, tenant, &was)?;
     let prepared = run::prepare(node, tenant, &again(node, tenant, id, request)?)?;
     let now = run::attended(node, call, reply, prepared, input).await?;
-    let differences = tokio::task::block_in_place(|| differences(node, tenant, &was, &now))?;
+    let differences = crate::threads::blocking(|| differences(node, tenant, &was, &now))?;
     let event: EventType = "EXECUTION_REPLAYED".parse().map_err(internal)?;
     let event = NewEvent::new(event, id)
         .claim("replay_execution_id", now.execution_id.as_str())

@@ -12,6 +12,7 @@ use remand_model::quota::Usage;
 use remand_model::refusal::{Code, Refusal};
 use remand_model::run::{RootChoice, RunRequest};
 use remand_model::{ExecutionId, TenantId};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::admission::{NotStarted, Place};
@@ -19,7 +20,7 @@ use crate::authority::Credential;
 use crate::capture::Watcher;
 use crate::commands;
 use crate::conversation::{Call, Reply};
-use crate::execution::{Input, Ticket};
+use crate::execution::{Executed, Input, Ticket};
 use crate::node::{Execution, Node};
 use crate::order::{Order, OrderError};
 use crate::presence::{self, Work};
@@ -155,7 +156,7 @@ pub async fn run(node: &Node, call: &mut Call, reply: &Reply) -> Result<(), Refu
     let (pieces, watcher) = Watcher::pair(limits::OUTPUT_PIECES);
     let (input_in, input) = mpsc::channel(limits::INPUT_PIECES);
     let cancel = Arc::clone(&admitted.execution.cancel);
-    let work = launch(node, prepared, admitted, input, Some(pieces));
+    let work = launch(&Handle::current(), node, prepared, admitted, input, Some(pieces));
     let forwarding = tokio::spawn(presence::forward(watcher, reply.clone()));
     let outcome = presence::attend(call, reply, request.stdin.then_some(input_in), &cancel, work).await;
     let shown = forwarding.await;
@@ -187,8 +188,10 @@ pub fn admit(node: &Node, who: &Credential, prepared: &Prepared) -> Result<Admit
     }
 }
 
-/// Starts the task that carries an admitted execution out and takes it out of the table again.
+/// Starts the task that carries an admitted execution out and takes it out of the table again: on the thread of the
+/// connection that waits for it, or on the common ones.
 pub fn launch(
+    on: &Handle,
     node: &Node,
     prepared: Prepared,
     admitted: Admitted,
@@ -200,7 +203,7 @@ pub fn launch(
     let cancel = Arc::clone(&execution.cancel);
     let ticket = Ticket { execution_id: id.clone(), tenant: tenant.clone(), input, cancel, watcher };
     let node = node.clone();
-    tokio::spawn(async move {
+    on.spawn(async move {
         let result = execute(&node, prepared, ticket, permit, place, begun).await;
         node.leave(&tenant, &id, result.as_ref().ok().map(|result| Arc::new(result.clone())));
         if result.as_ref().is_err_and(|refusal| is_unrecorded(refusal.code)) {
@@ -229,7 +232,7 @@ pub async fn attended(
     let admitted = admit(node, &*call.credential()?, &prepared)?;
     let (sender, input) = mpsc::channel(limits::INPUT_PIECES);
     let cancel = Arc::clone(&admitted.execution.cancel);
-    let work = launch(node, prepared, admitted, input, None);
+    let work = launch(&Handle::current(), node, prepared, admitted, input, None);
     let feeding = tokio::spawn(feed(sender, bytes));
     let result = presence::attend(call, reply, None, &cancel, work).await;
     feeding.abort();
@@ -267,7 +270,8 @@ async fn submit(
     let state = if prepared.is_promised { "queued" } else { "running" };
     let (begun, durable) = oneshot::channel();
     let is_promised = prepared.is_promised;
-    let work = launch(node, prepared, Admitted { begun: Some(begun), ..admitted }, input, None);
+    let common = node.workshop.common.clone();
+    let work = launch(&common, node, prepared, Admitted { begun: Some(begun), ..admitted }, input, None);
     if !is_promised && durable.await.is_err() {
         // It did not start; what kept it from that, or how it ended before, is in the work's own result.
         work.await.map_err(|error| Refusal::new(Code::Internal, error.to_string()))??;
@@ -275,7 +279,7 @@ async fn submit(
         return Ok(());
     }
     let own = id.clone();
-    tokio::spawn(async move {
+    common.spawn(async move {
         if let Ok(Err(refusal)) = work.await {
             tracing::warn!(%refusal, execution = %own, "a submitted execution was not carried out");
         }
@@ -353,21 +357,30 @@ async fn execute(
         }
     };
     let placed = turn.placed();
-    let started = match node.record_start(&ticket.tenant, &prepared, &permit, &placed).await {
-        Ok(started) => started,
+    let executed = match node.record_start(&ticket.tenant, &prepared, &permit, &placed) {
+        Ok(start) => {
+            let start = async {
+                let started = start.await?;
+                if begun.is_some_and(|begun| begun.send(()).is_err()) {
+                    tracing::debug!("nobody waits to hear of the start any more");
+                }
+                Ok(started)
+            };
+            node.workshop.execute(&prepared.order, ticket, start, &permit).await
+        }
+        Err(refusal) => Err(refusal),
+    };
+    let Executed { mut result, stored, started } = match executed {
+        Ok(executed) => executed,
         Err(refusal) => {
             drop(node.settle(permit, &Usage::default()));
             return Err(refusal);
         }
     };
-    if begun.is_some_and(|begun| begun.send(()).is_err()) {
-        tracing::debug!("nobody waits to hear of the start any more");
-    }
-    let (mut result, stored) = node.workshop.execute(&prepared.order, ticket, &started, &permit).await;
     drop(turn);
     let settlement = node.settle(permit, &contracts::used(&result, &prepared.order.limits));
     node.mend().await;
-    node.record_end(started, &mut result, stored, &settlement).await?;
+    node.record_end(started, &mut result, stored, &settlement)?;
     Ok(result)
 }
 

@@ -1,4 +1,4 @@
-//! The serving stage: no privilege, tokio, one task for each connection.
+//! The serving stage: no privilege, tokio, one thread for each connection.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,6 +19,7 @@ use crate::limits;
 use crate::node::Node;
 use crate::notary::Notary;
 use crate::order::Ground;
+use crate::shelf::Shelf;
 use crate::slots::Slots;
 use crate::spawner::Spawners;
 
@@ -67,7 +68,8 @@ pub async fn serve(booted: Booted, ready: impl FnOnce()) -> Result<(), ServeErro
         tracing::warn!(%error, "what an unpacking had left is still there");
     }
     let workshop = Workshop {
-        spawners: Arc::new(Spawners::new(spawners)?),
+        spawners: Arc::new(Spawners::new(spawners)),
+        common: tokio::runtime::Handle::current(),
         tree,
         slots: Slots::new(config.ids_first, config.ids_cells),
         blobs: BlobStore::open(&config.state("blobs"), ledger.clone())?,
@@ -78,7 +80,7 @@ pub async fn serve(booted: Booted, ready: impl FnOnce()) -> Result<(), ServeErro
         counter: Arc::new(AtomicU64::new(0)),
     };
     let library = config.arguments.policies.as_ref().map_or_else(Library::built_in, Library::with_folder);
-    let ground = Ground { library, landlock_abi, images: config.state("images") };
+    let ground = Ground { library, landlock_abi, images: config.state("images"), shelf: Shelf::default() };
     let registries = Registries::new(notary.token_seed()).map_err(ServeError::Registries)?;
     let node = Node::new(config, workshop, ground, ledger, notary, registries);
     crate::witness::listen(&node).await?;
@@ -127,7 +129,9 @@ async fn accept_all(node: &Node, listener: &UnixListener, signals: [Signal; 2]) 
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((socket, _)) if node.connections.load(Ordering::Relaxed) < limits::CONNECTIONS_MAX => {
-                    greet(node.clone(), socket);
+                    if let Err(error) = greet(node, socket) {
+                        tracing::error!(%error, "a connection has no thread");
+                    }
                 }
                 Ok(_) => tracing::warn!("a connection above the limit was closed"),
                 Err(error) => {
@@ -145,13 +149,23 @@ async fn accept_all(node: &Node, listener: &UnixListener, signals: [Signal; 2]) 
     }
 }
 
-fn greet(node: Node, socket: tokio::net::UnixStream) {
+fn greet(node: &Node, socket: tokio::net::UnixStream) -> std::io::Result<()> {
+    let socket = socket.into_std()?;
+    let (own, parting) = (node.clone(), node.clone());
+    let over = move || {
+        parting.connections.fetch_sub(1, Ordering::Relaxed);
+        parting.left.notify_one();
+    };
     node.connections.fetch_add(1, Ordering::Relaxed);
-    tokio::spawn(async move {
-        converse(node.clone(), socket).await;
+    let talk = move || async move {
+        match tokio::net::UnixStream::from_std(socket) {
+            Ok(socket) => converse(own, socket).await,
+            Err(error) => tracing::error!(%error, "a connection cannot be waited for"),
+        }
+    };
+    crate::threads::alone(talk, over).inspect_err(|_| {
         node.connections.fetch_sub(1, Ordering::Relaxed);
-        node.left.notify_one();
-    });
+    })
 }
 
 /// Returns when nobody is connected and nothing runs, after somebody was, or when nobody came at all.
@@ -166,7 +180,7 @@ async fn idle(node: &Node) {
     }
 }
 
-/// Ends what waits and runs, waits until it is recorded and told, closes the ledger.
+/// Ends what waits and runs, waits until it is recorded, told and cleared away, closes the ledger.
 async fn drain(node: &Node) {
     node.end_all();
     let until = async |is_left: &dyn Fn() -> bool| {
@@ -179,6 +193,10 @@ async fn drain(node: &Node) {
     }
     if timeout(limits::FAREWELL_WAIT, until(&|| node.connections.load(Ordering::Relaxed) > 0)).await.is_err() {
         tracing::warn!("a client does not take its answer in time");
+    }
+    // Without spawners nobody else would clear these away.
+    if timeout(limits::FAREWELL_WAIT, node.workshop.slots.all_back()).await.is_err() {
+        tracing::error!("not every cell could be cleared away; the next start does the rest");
     }
     if let Err(error) = node.ledger.close() {
         tracing::error!(%error, "the ledger did not close cleanly");

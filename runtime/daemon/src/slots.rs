@@ -5,10 +5,18 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use remand_spec::estate::IDS_OF_A_CELL;
+use tokio::sync::Notify;
 
 /// The pool.
 #[derive(Debug, Clone)]
-pub struct Slots(Arc<Mutex<VecDeque<u32>>>);
+pub struct Slots(Arc<Pool>);
+
+#[derive(Debug)]
+struct Pool {
+    free: Mutex<VecDeque<u32>>,
+    all: usize,
+    back: Notify,
+}
 
 /// A range that nobody else has; goes back to the end of the queue when it is dropped.
 #[derive(Debug)]
@@ -21,14 +29,22 @@ impl Slots {
     /// All ranges of an estate.
     #[must_use]
     pub fn new(first: u32, cells: u32) -> Self {
-        Self(Arc::new(Mutex::new((0..cells).map(|n| first + n * IDS_OF_A_CELL).collect())))
+        let free: VecDeque<u32> = (0..cells).map(|n| first + n * IDS_OF_A_CELL).collect();
+        Self(Arc::new(Pool { all: free.len(), free: Mutex::new(free), back: Notify::new() }))
     }
 
     /// The range that has rested longest, or nothing where all are taken.
     #[must_use]
     pub fn take(&self) -> Option<Slot> {
-        let first = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front()?;
+        let first = self.0.free.lock().unwrap_or_else(PoisonError::into_inner).pop_front()?;
         Some(Slot { first, pool: self.clone() })
+    }
+
+    /// Returns when every range is back: no cell is left, and none is being cleared away.
+    pub async fn all_back(&self) {
+        while self.0.free.lock().unwrap_or_else(PoisonError::into_inner).len() < self.0.all {
+            self.0.back.notified().await;
+        }
     }
 }
 
@@ -42,7 +58,8 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.pool.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(self.first);
+        self.pool.0.free.lock().unwrap_or_else(PoisonError::into_inner).push_back(self.first);
+        self.pool.0.back.notify_one();
     }
 }
 
@@ -57,6 +74,21 @@ mod tests {
         let next: Vec<_> = (0..2).filter_map(|_| pool.take()).collect();
         assert!(next.iter().all(|slot| slot.first() != first));
         assert_eq!(pool.take().expect("the first again").first(), first);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_all_ranges_waits_for_the_last() {
+        let pool = Slots::new(1 << 30, 2);
+        let held = (pool.take(), pool.take());
+        let all = tokio::spawn({
+            let pool = pool.clone();
+            async move { pool.all_back().await }
+        });
+        drop(held.0);
+        tokio::task::yield_now().await;
+        assert!(!all.is_finished());
+        drop(held.1);
+        assert!(all.await.is_ok());
     }
 
     #[test]

@@ -5,14 +5,15 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
 
 use remand_spec::{Answer, Request};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use tokio::io::unix::AsyncFd;
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::Notify;
 
 use crate::pass;
+use crate::threads::blocking;
 
 /// How many spawners there are.
 pub const SPAWNERS: usize = 2;
@@ -64,7 +65,7 @@ pub struct CellFds {
 /// The spawners, as sockets.
 #[derive(Debug)]
 pub struct Spawners {
-    sockets: Mutex<VecDeque<AsyncFd<OwnedFd>>>,
+    sockets: Mutex<VecDeque<OwnedFd>>,
     lost: Notify,
 }
 
@@ -95,58 +96,50 @@ pub fn sealed(bytes: &[u8]) -> std::io::Result<OwnedFd> {
 }
 
 impl Spawners {
-    /// Adopts the daemon's ends. Must be called inside the runtime.
-    ///
-    /// # Errors
-    /// Where they cannot be registered.
-    pub fn new(sockets: Vec<OwnedFd>) -> std::io::Result<Self> {
-        let sockets = sockets.into_iter().map(adopt).collect::<Result<_, _>>()?;
-        Ok(Self { sockets: Mutex::new(sockets), lost: Notify::new() })
+    /// Takes the daemon's ends over.
+    #[must_use]
+    pub fn new(sockets: Vec<OwnedFd>) -> Self {
+        Self { sockets: Mutex::new(sockets.into()), lost: Notify::new() }
     }
 
-    /// Asks for a cell.
+    /// Asks for a cell and does something else `meanwhile`. Blocks until the cell is cloned.
     ///
     /// # Errors
     /// [`SpawnError`].
-    pub async fn spawn(&self, spec: &[u8], fds: CellFds) -> Result<Spawned, SpawnError> {
-        let spec = sealed(spec)?;
+    pub fn spawn(&self, spec: &[u8], fds: CellFds, meanwhile: impl FnOnce()) -> Result<Spawned, SpawnError> {
+        let (spec, mut meanwhile) = (sealed(spec)?, Some(meanwhile));
         let [stdin, stdout, stderr] = &fds.streams;
         let handed = [&spec, &fds.control, stdin, stdout, stderr].map(AsFd::as_fd);
-        let mut sockets = self.sockets.lock().await;
-        loop {
-            let Some(socket) = sockets.front() else {
-                self.lost.notify_one();
-                return Err(SpawnError::Gone);
-            };
-            match ask(socket, Request::Spawn, &handed).await {
-                Ok((Answer::Done { cloned_ns, template_made }, mut got)) => {
-                    let process = got.pop_front().ok_or(SpawnError::Gone)?;
-                    return Ok(Spawned { process, cloned_ns, template_made });
-                }
-                Ok((Answer::Refused { stage, errno, reason }, _)) => {
-                    return Err(SpawnError::Refused { stage: stage.name(), errno, reason });
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "a spawner is gone; asking the other one for an heir");
-                    sockets.pop_front();
-                    replenish(&mut sockets).await;
-                    if !was_unread(&error) {
-                        return Err(SpawnError::Unanswered);
+        blocking(|| {
+            let mut sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
+            while let Some(socket) = sockets.front() {
+                match ask(socket, Request::Spawn, &handed, || meanwhile.take().map_or((), |meanwhile| meanwhile())) {
+                    Ok((Answer::Done { cloned_ns, template_made }, mut got)) => {
+                        let process = got.pop_front().ok_or(SpawnError::Gone)?;
+                        return Ok(Spawned { process, cloned_ns, template_made });
+                    }
+                    Ok((Answer::Refused { stage, errno, reason }, _)) => {
+                        return Err(SpawnError::Refused { stage: stage.name(), errno, reason });
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "a spawner is gone; asking the other one for an heir");
+                        sockets.pop_front();
+                        replenish(&mut sockets);
+                        if !was_unread(&error) {
+                            return Err(SpawnError::Unanswered);
+                        }
                     }
                 }
             }
-        }
+            self.lost.notify_one();
+            Err(SpawnError::Gone)
+        })
     }
 
     /// Returns when the last one is found to be gone: nothing can run any more.
     pub async fn lost(&self) {
         self.lost.notified().await;
     }
-}
-
-fn adopt(fd: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
-    rustix::io::ioctl_fionbio(&fd, true)?;
-    crate::ready::register(fd)
 }
 
 /// Whether a request was certainly not read: it could not be sent, or the connection was reset with it. One that was read
@@ -157,16 +150,15 @@ fn was_unread(error: &std::io::Error) -> bool {
 }
 
 /// Asks the survivors for heirs until there are as many as at the start. A survivor that cannot is dropped as well.
-async fn replenish(sockets: &mut VecDeque<AsyncFd<OwnedFd>>) {
+fn replenish(sockets: &mut VecDeque<OwnedFd>) {
     while let Some(socket) = sockets.front()
         && sockets.len() < SPAWNERS
     {
-        let made = async {
-            let (ours, theirs) = pair()?;
-            ask(socket, Request::Heir, &[theirs.as_fd()]).await?;
-            adopt(ours)
-        };
-        match made.await {
+        let made = pair().and_then(|(ours, theirs)| {
+            ask(socket, Request::Heir, &[theirs.as_fd()], || ())?;
+            Ok(ours)
+        });
+        match made {
             Ok(heir) => sockets.push_back(heir),
             Err(error) => {
                 tracing::error!(%error, "a spawner could not start an heir");
@@ -176,30 +168,18 @@ async fn replenish(sockets: &mut VecDeque<AsyncFd<OwnedFd>>) {
     }
 }
 
-async fn ask(
-    socket: &AsyncFd<OwnedFd>,
+fn ask(
+    socket: &OwnedFd,
     request: Request,
     fds: &[std::os::fd::BorrowedFd<'_>],
+    meanwhile: impl FnOnce(),
 ) -> std::io::Result<(Answer, VecDeque<OwnedFd>)> {
-    let bytes = request.encode();
-    loop {
-        let mut guard = socket.writable().await?;
-        match guard.try_io(|socket| Ok(pass::send(socket, &bytes, fds)?)) {
-            Ok(sent) => break sent?,
-            Err(_would_block) => {}
-        }
-    }
-    let (mut buffer, mut got) = (vec![0; 4096], VecDeque::new());
-    loop {
-        let mut guard = socket.readable().await?;
-        match guard.try_io(|socket| Ok(pass::receive(socket, &mut buffer, &mut got)?)) {
-            Ok(Ok(0)) => return Err(std::io::ErrorKind::UnexpectedEof.into()),
-            Ok(size) => {
-                let answer = Answer::decode(&buffer[..size?]);
-                return answer.map(|answer| (answer, got)).map_err(std::io::Error::other);
-            }
-            Err(_would_block) => {}
-        }
+    pass::send(socket, &request.encode(), fds)?;
+    meanwhile();
+    let (mut buffer, mut got) = ([0; 4096], VecDeque::new());
+    match rustix::io::retry_on_intr(|| pass::receive(socket, &mut buffer, &mut got))? {
+        0 => Err(std::io::ErrorKind::UnexpectedEof.into()),
+        size => Ok((Answer::decode(&buffer[..size]).map_err(std::io::Error::other)?, got)),
     }
 }
 
@@ -209,7 +189,7 @@ mod tests {
 
     fn spawners(count: usize) -> (Spawners, Vec<OwnedFd>) {
         let (ours, theirs) = (0..count).map(|_| pair().expect("sockets")).unzip();
-        (Spawners::new(ours).expect("a runtime"), theirs)
+        (Spawners::new(ours), theirs)
     }
 
     fn cell() -> CellFds {
@@ -230,20 +210,22 @@ mod tests {
         })
     }
 
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_request_that_a_spawner_has_read_is_asked_of_no_other() {
+    #[test]
+    fn a_request_that_a_spawner_has_read_is_asked_of_no_other() {
         let (spawners, mut sockets) = spawners(2);
         let [other, first] = [sockets.pop(), sockets.pop()].map(|socket| reads_and_dies(socket.expect("two")));
-        let lost = spawners.spawn(b"spec", cell()).await;
+        let mut meanwhile = 0;
+        let lost = spawners.spawn(b"spec", cell(), || meanwhile += 1);
+        assert_eq!(meanwhile, 1);
         assert!(matches!(lost, Err(SpawnError::Unanswered)), "{lost:?}");
         assert!(matches!(first.join(), Ok(Some(Request::Spawn))));
         assert!(matches!(other.join(), Ok(Some(Request::Heir))));
     }
 
-    #[tokio::test]
-    async fn a_request_that_a_dead_spawner_never_read_is_asked_of_the_next() {
+    #[test]
+    fn a_request_that_a_dead_spawner_never_read_is_asked_of_the_next() {
         let (spawners, sockets) = spawners(2);
         drop(sockets);
-        assert!(matches!(spawners.spawn(b"spec", cell()).await, Err(SpawnError::Gone)));
+        assert!(matches!(spawners.spawn(b"spec", cell(), || ()), Err(SpawnError::Gone)));
     }
 }

@@ -99,7 +99,7 @@ fn answer(node: &Node, witness: &Witness, body: &[u8]) -> Result<Answer, String>
     let own: TenantId = OWN_LOG.parse().map_err(|error| format!("{error}"))?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|error| error.to_string())?;
     let mut heads = node.ledger.witness_heads(own);
-    tokio::task::block_in_place(|| witness.handle_add_checkpoint(&mut heads, body, now.as_secs().max(1)))
+    crate::threads::blocking(|| witness.handle_add_checkpoint(&mut heads, body, now.as_secs().max(1)))
         .map_err(|error| crate::notary::chain(&error))
 }
 

@@ -40,3 +40,4 @@ pub use profile::{
     Access, ArgumentRule, Bind, Constant, Errno, FileRule, Generated, GeneratedContent, Mode, Network, Process,
     Profile, Root, Statement, Syscalls, Test, Variable, Verdict, WRITABLE_PLACES, Width,
 };
+pub use resolve::Files;

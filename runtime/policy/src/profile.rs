@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::PolicyError;
 use crate::library::Library;
+use crate::resolve::Files;
 use crate::values;
 
 /// The writable places of every box: all of them on one tmpfs, limited in bytes and inodes together.
@@ -48,6 +49,14 @@ impl Profile {
     /// # Errors
     /// [`PolicyError`]: the profile is unknown, unreadable or wrong; every mistake of the reading is in it.
     pub fn load(name_or_path: &str, library: &Library) -> Result<Self, PolicyError> {
+        Self::load_with_files(name_or_path, library).map(|(profile, _)| profile)
+    }
+
+    /// As [`Profile::load`], with the files that the profile was made from: for whoever keeps it.
+    ///
+    /// # Errors
+    /// As [`Profile::load`].
+    pub fn load_with_files(name_or_path: &str, library: &Library) -> Result<(Self, Files), PolicyError> {
         crate::resolve::load(name_or_path, library)
     }
 

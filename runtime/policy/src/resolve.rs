@@ -89,10 +89,24 @@ pub(crate) const DANGEROUS: [&str; 62] = [
     "vhangup",
 ];
 
-pub(crate) fn load(name_or_path: &str, library: &Library) -> Result<Profile, PolicyError> {
-    let (profile, findings) = load_with_findings(name_or_path, library)?;
+/// The files that a profile was made from, each by the name that it was asked for by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Files(Vec<(String, Source)>);
+
+impl Files {
+    /// Whether the library still gives the same texts for the same names.
+    #[must_use]
+    pub fn are_current(&self, library: &Library) -> bool {
+        self.0.iter().all(|(name, source)| library.source(name).is_ok_and(|now| now == *source))
+    }
+}
+
+pub(crate) fn load(name_or_path: &str, library: &Library) -> Result<(Profile, Files), PolicyError> {
+    let lineage = lineage(name_or_path, library)?;
+    let files = Files(lineage.iter().map(|(name, source, _)| (name.clone(), source.clone())).collect());
+    let (profile, findings) = resolve(lineage);
     let errors: Vec<_> = findings.into_iter().filter(|f| f.severity == Severity::Error).collect();
-    if errors.is_empty() { Ok(profile) } else { Err(PolicyError::Profile(errors)) }
+    if errors.is_empty() { Ok((profile, files)) } else { Err(PolicyError::Profile(errors)) }
 }
 
 /// The profile as far as it could be resolved, with all that was found wrong in it.
@@ -100,10 +114,13 @@ pub(crate) fn load_with_findings(
     name_or_path: &str,
     library: &Library,
 ) -> Result<(Profile, Vec<Finding>), PolicyError> {
-    let lineage = lineage(name_or_path, library)?;
+    lineage(name_or_path, library).map(resolve)
+}
+
+fn resolve(lineage: Lineage) -> (Profile, Vec<Finding>) {
     let mut profile = blank(&lineage);
     let mut findings = Vec::new();
-    for (source, document) in lineage.into_iter().rev() {
+    for (_, source, document) in lineage.into_iter().rev() {
         findings.extend(apply::apply(&mut profile, &source, document));
     }
     let Profile { syscalls, name, .. } = &mut profile;
@@ -113,11 +130,14 @@ pub(crate) fn load_with_findings(
     for missing in ESSENTIAL.iter().filter(|name| !allowed.contains(**name)) {
         findings.push(Finding::error(name, None, format!("{missing} must be allowed: without it no program starts")));
     }
-    Ok((profile, findings))
+    (profile, findings)
 }
 
+/// Files in their order: the name by which each was asked for, its text, and what it says.
+type Lineage = Vec<(String, Source, Document)>;
+
 /// The file of `name_or_path` and of everything that it extends, nearest first.
-fn lineage(name_or_path: &str, library: &Library) -> Result<Vec<(Source, Document)>, PolicyError> {
+fn lineage(name_or_path: &str, library: &Library) -> Result<Lineage, PolicyError> {
     let mut lineage = Vec::new();
     let mut seen = BTreeSet::new();
     let mut next = Some(name_or_path.to_owned());
@@ -131,7 +151,7 @@ fn lineage(name_or_path: &str, library: &Library) -> Result<Vec<(Source, Documen
             let message = format!("the profile extends itself, or more than {LINEAGE_MAX} profiles in a row");
             return Err(PolicyError::Profile(vec![Finding::error(&source.file, line, message)]));
         }
-        lineage.push((source, document));
+        lineage.push((name, source, document));
     }
     Ok(lineage)
 }
@@ -153,11 +173,11 @@ pub(crate) fn line<T>(source: &Source, at: &Spanned<T>) -> usize {
     document::line_of(&source.text, at.span().start)
 }
 
-fn blank(lineage: &[(Source, Document)]) -> Profile {
+fn blank(lineage: &Lineage) -> Profile {
     Profile {
-        name: lineage.first().map(|(source, _)| source.name.clone()).unwrap_or_default(),
+        name: lineage.first().map(|(_, source, _)| source.name.clone()).unwrap_or_default(),
         description: String::new(),
-        lineage: lineage.iter().map(|(source, _)| source.name.clone()).collect(),
+        lineage: lineage.iter().map(|(_, source, _)| source.name.clone()).collect(),
         syscalls: Syscalls::default(),
         root: Root::default(),
         files: Vec::new(),

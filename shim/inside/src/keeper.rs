@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use remand_spec::record::RECORD_BYTES;
+use remand_spec::record::{LEAVE, RECORD_BYTES};
 use remand_spec::{Fact, Record, Stage};
 use remand_sys::process::{self, Side};
 use remand_sys::{Errno, Result, confine, file, socket};
@@ -12,13 +12,18 @@ use crate::report::{Fault, Report};
 use crate::{collect, payload};
 
 /// `CAP_DAC_READ_SEARCH` and `CAP_KILL`, in the cell's own user namespace: to read any output file, to kill any process.
-const KEPT_CAPABILITIES: u64 = 1 << 2 | 1 << 5;
+pub const KEPT_CAPABILITIES: u64 = 1 << 2 | 1 << 5;
 
 /// Refused calls of different numbers that are told of; a payload can try every number there is.
 const TOLD_MAX: usize = 64;
 
-/// Splits the payload off, waits for the end, kills what is left, reports.
+/// Waits for leave, splits the payload off, waits for the end, kills what is left, reports.
 pub fn keep(cell: Prepared) -> std::result::Result<(), Fault> {
+    // Until the start is on record nothing runs; the daemon's end, and an order to kill, end the cell here.
+    let mut word = [0];
+    if file::read(cell.report.control(), &mut word) != Ok(1) || word[0] != LEAVE {
+        process::exit(3);
+    }
     let (cell, pid, status, signals) = split(cell)?;
     let Prepared { report, spec, out, terminal, .. } = cell;
     drop(terminal);
@@ -43,7 +48,10 @@ pub fn keep(cell: Prepared) -> std::result::Result<(), Fault> {
 type Split = (Prepared, i32, OwnedFd, OwnedFd);
 
 fn split(mut cell: Prepared) -> std::result::Result<Split, Fault> {
-    let prepared = process::signal_fd(libc::SIGCHLD).and_then(|signals| Ok((signals, socket::pair()?)));
+    // What both sides lose is lost before they part.
+    let prepared = confine::unbound_capabilities(!KEPT_CAPABILITIES)
+        .and_then(|()| process::signal_fd(libc::SIGCHLD))
+        .and_then(|signals| Ok((signals, socket::pair()?)));
     let (signals, (status, write_end)) = match prepared {
         Ok(prepared) => prepared,
         Err(error) => return Err(Fault::new(cell.report, Stage::Split, error)),
@@ -61,7 +69,6 @@ fn split(mut cell: Prepared) -> std::result::Result<Split, Fault> {
 /// The keeper keeps no stream of the payload, so that their end is the payload's end, and hardly any right.
 fn give_up() -> Result<()> {
     (0..3).try_for_each(|number| file::inherited(number).map(drop))?;
-    confine::bound_capabilities(KEPT_CAPABILITIES)?;
     confine::set_capabilities(KEPT_CAPABILITIES)?;
     confine::no_new_privileges()
 }

@@ -8,6 +8,7 @@ use remand_spec::{Fact, Landlock, Record, SpawnSpec, Stage};
 use remand_sys::process::Texts;
 use remand_sys::{Errno, Result, c_string, confine, file, mount, process, socket};
 
+use crate::keeper::KEPT_CAPABILITIES;
 use crate::prepare::Prepared;
 use crate::report::Report;
 
@@ -100,7 +101,7 @@ fn facts(report: &mut Report) -> Result<()> {
 /// Everything that root inside could still do, gone; then asked again.
 fn privileges(spec: &SpawnSpec, report: &mut Report) -> Result<()> {
     confine::new_keyring()?;
-    confine::bound_capabilities(0)?;
+    confine::unbound_capabilities(KEPT_CAPABILITIES)?;
     confine::lock_securebits()?;
     confine::become_user(spec.user, spec.group)?;
     confine::set_capabilities(0)?;

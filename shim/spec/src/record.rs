@@ -6,6 +6,9 @@
 /// The bytes of one record.
 pub const RECORD_BYTES: usize = 16;
 
+/// The daemon's first byte on the same socket: the start is durably recorded. Any byte after it is the order to kill.
+pub const LEAVE: u8 = b'g';
+
 macro_rules! numbered {
     ($(#[$doc:meta])* $name:ident { $($(#[$item:meta])* $variant:ident = $number:literal $text:literal,)* }) => {
         $(#[$doc])*

@@ -91,17 +91,16 @@ pub fn securebits() -> Result<u64> {
     prctl(libc::PR_GET_SECUREBITS, 0, 0).map(|bits| bits as u64)
 }
 
-/// Clears the ambient set and drops every capability from the bounding set but those whose bits are in `keep`.
+/// Clears the ambient set and drops from the bounding set every capability whose bit is in `bits`.
 ///
 /// # Errors
 /// The calls'.
-pub fn bound_capabilities(keep: u64) -> Result<()> {
+pub fn unbound_capabilities(bits: u64) -> Result<()> {
     prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as u64, 0)?;
-    for capability in 0..64 {
-        match prctl(libc::PR_CAPBSET_READ, capability, 0) {
-            Err(Errno(libc::EINVAL)) => return Ok(()),
-            Ok(1) if keep >> capability & 1 == 0 => prctl(libc::PR_CAPBSET_DROP, capability, 0).map(drop)?,
-            other => other.map(drop)?,
+    for capability in (0..64).filter(|capability| bits >> capability & 1 == 1) {
+        match prctl(libc::PR_CAPBSET_DROP, capability, 0) {
+            Err(Errno(libc::EINVAL)) => break,
+            dropped => drop(dropped?),
         }
     }
     Ok(())

@@ -2,7 +2,6 @@
 
 use super::oci;
 use remand_model::run::{RunRequest, Volume};
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -59,8 +58,11 @@ impl Workload {
 pub enum Peer {
     /// `posix_spawn` and nothing else: the measure of all.
     Plain,
-    /// The connected API of a running daemon: one connection, one execution after the other.
+    /// The connected API of a running daemon: one connection, one execution after the other. The program's folder is part of
+    /// the policy, so that the root's template is kept.
     RemandConnected,
+    /// The same, but the folder is the caller's volume: the root is assembled for each execution.
+    RemandVolume,
     /// A fresh `remand run` process that finds a running daemon.
     RemandServed,
     /// A fresh `remand run` that starts its daemon, runs, and ends it.
@@ -77,9 +79,10 @@ pub enum Peer {
 
 impl Peer {
     /// All, plain first.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Plain,
         Self::RemandConnected,
+        Self::RemandVolume,
         Self::RemandServed,
         Self::RemandAlone,
         Self::Bubblewrap,
@@ -94,6 +97,7 @@ impl Peer {
         match self {
             Self::Plain => "plain",
             Self::RemandConnected => "remand-api",
+            Self::RemandVolume => "remand-volume",
             Self::RemandServed => "remand-client",
             Self::RemandAlone => "remand-alone",
             Self::Bubblewrap => "bwrap",
@@ -108,9 +112,15 @@ impl Peer {
     pub fn meaning(self) -> &'static str {
         match self {
             Self::Plain => "posix_spawn and exec, no isolation",
-            Self::RemandConnected => "the whole cell and its record, asked for over a connection to a running daemon",
-            Self::RemandServed => "`remand run` beside a running daemon, as a fresh process each time",
-            Self::RemandAlone => "`remand run` without a daemon: it starts one, and ends it",
+            Self::RemandConnected => {
+                "the whole cell and its record, asked for over a connection to a running daemon; namespaces and control \
+                 groups are made for each, nothing is made ahead; the root's template is kept, which no program touches"
+            }
+            Self::RemandVolume => {
+                "the same with the program's folder as a volume (`-v`): the template is made for each, too"
+            }
+            Self::RemandServed => "as remand-api, by `remand run` as a fresh process each time",
+            Self::RemandAlone => "`remand run` without a daemon: it starts one, and ends it; everything is made anew",
             Self::Bubblewrap => "seven namespaces, read-only binds, no capabilities; no control group, no filter",
             Self::Crun | Self::Runc => {
                 "seven namespaces, memory, processor and process limits, a filter of some 100 calls"
@@ -122,7 +132,7 @@ impl Peer {
     /// Whether its work is done by the running daemon, not by children of ours.
     #[must_use]
     pub fn is_served(self) -> bool {
-        matches!(self, Self::RemandConnected | Self::RemandServed)
+        matches!(self, Self::RemandConnected | Self::RemandVolume | Self::RemandServed)
     }
 
     /// Whether it must not see the second version's hierarchy beside the first's: crun refuses such hosts otherwise.
@@ -135,7 +145,7 @@ impl Peer {
     #[must_use]
     pub fn program(self) -> Option<&'static str> {
         match self {
-            Self::Plain | Self::RemandConnected | Self::RemandServed | Self::RemandAlone => None,
+            Self::Plain | Self::RemandConnected | Self::RemandVolume | Self::RemandServed | Self::RemandAlone => None,
             Self::Bubblewrap => Some("bwrap"),
             Self::Crun => Some("crun"),
             Self::Runc => Some("runc"),
@@ -173,17 +183,41 @@ impl Ground {
         for workload in [Workload::True, Workload::Python, Workload::Probe] {
             oci::write_bundle(&folder.join(bundle(workload)), &folder.join("bench"), workload)?;
         }
-        Ok(Self { folder: folder.to_owned(), binaries: binaries.to_owned(), served })
+        let ground = Self { folder: folder.to_owned(), binaries: binaries.to_owned(), served };
+        std::fs::write(ground.policy_file(), ground.policy())?;
+        Ok(ground)
     }
 
     /// The request of one run over the connected API.
     #[must_use]
-    pub fn request(&self, workload: Workload, id: &str) -> RunRequest {
+    pub fn request(&self, peer: Peer, workload: Workload, id: &str) -> RunRequest {
         let argv = workload.argv().iter().map(|word| (*word).to_owned()).collect();
         let mut request = RunRequest::new(id.parse().expect("a plain id"), argv);
-        let source = self.folder.join("bench").to_str().expect("a plain path").to_owned();
-        request.volumes = vec![Volume { source, target: "/bench".to_owned(), writable: false }];
+        if peer == Peer::RemandVolume {
+            request.volumes = vec![Volume { source: self.programs(), target: "/bench".to_owned(), writable: false }];
+        } else {
+            "bench".clone_into(&mut request.policy);
+            request.policy_text = Some(self.policy());
+        }
         request
+    }
+
+    /// The folder of the static program.
+    fn programs(&self) -> String {
+        self.folder.join("bench").to_str().expect("a plain path").to_owned()
+    }
+
+    /// The default profile, which also shows that folder.
+    fn policy(&self) -> String {
+        let (source, why) = (self.programs(), "what is measured");
+        format!(
+            "extends = \"batch\"\n\n[[root.binds]]\nsource = {source:?}\ntarget = \"/bench\"\nwhy = {why:?}\n\n\
+             [[files]]\npath = \"/bench\"\naccess = [\"read\", \"execute\"]\nwhy = {why:?}\n"
+        )
+    }
+
+    fn policy_file(&self) -> PathBuf {
+        self.folder.join("bench.toml")
     }
 
     /// The command of one run; `id` is used by no other run.
@@ -191,7 +225,7 @@ impl Ground {
     pub fn command(&self, peer: Peer, workload: Workload, id: &str) -> Command {
         match peer {
             Peer::Plain => self.plain(workload),
-            Peer::RemandServed | Peer::RemandConnected => {
+            Peer::RemandServed | Peer::RemandConnected | Peer::RemandVolume => {
                 let mut command = self.remand(workload);
                 command.envs(self.served.as_ref().map(|served| ("REMAND_SOCKET", &served.socket)));
                 command
@@ -223,14 +257,8 @@ impl Ground {
 
     fn remand(&self, workload: Workload) -> Command {
         let mut command = Command::new(self.binaries.join("remand"));
-        command.args(["run", "--quiet"]).arg("-v").arg(self.bind()).arg("--").args(workload.argv());
+        command.args(["run", "--quiet", "--policy"]).arg(self.policy_file()).arg("--").args(workload.argv());
         command
-    }
-
-    fn bind(&self) -> OsString {
-        let mut bind = self.folder.join("bench").into_os_string();
-        bind.push(":/bench:ro");
-        bind
     }
 
     fn bubblewrap(&self, workload: Workload) -> Command {

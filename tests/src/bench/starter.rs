@@ -2,6 +2,7 @@
 
 use super::peers::{Ground, Peer, Workload};
 use remand_client::{Captured, Client};
+use remand_model::run::RunRequest;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -25,7 +26,7 @@ pub enum Starter {
     /// A process for each.
     Process(Peer),
     /// One connection for all.
-    Connection(Box<Client>),
+    Connection(Peer, Box<Client>),
 }
 
 impl Starter {
@@ -33,7 +34,9 @@ impl Starter {
     pub fn of(ground: &Ground, peer: Peer) -> Result<Self, String> {
         let served = || ground.served.as_ref().ok_or("no daemon was started for this run");
         match peer {
-            Peer::RemandConnected => connect(&served()?.socket).map(|client| Self::Connection(Box::new(client))),
+            Peer::RemandConnected | Peer::RemandVolume => {
+                connect(&served()?.socket).map(|client| Self::Connection(peer, Box::new(client)))
+            }
             Peer::RemandServed => served().map(|_| Self::Process(peer)).map_err(str::to_owned),
             _ => Ok(Self::Process(peer)),
         }
@@ -48,7 +51,7 @@ impl Starter {
                 let message = format!("{}: {}", output.status, last_line(&output.stderr));
                 Ok(Ended { code: output.status.code(), stdout: output.stdout, message })
             }
-            Self::Connection(client) => ask(client, ground, workload),
+            Self::Connection(peer, client) => ask(client, &ground.request(*peer, workload, &next_id())),
         }
     }
 
@@ -67,9 +70,10 @@ impl Starter {
                 assert!(status.success(), "{}: {status}", peer.name());
                 latency
             }
-            Self::Connection(client) => {
+            Self::Connection(peer, client) => {
+                let request = ground.request(*peer, workload, &next_id());
                 let began = Instant::now();
-                let ended = ask(client, ground, workload).expect("it ran in the rehearsal");
+                let ended = ask(client, &request).expect("it ran in the rehearsal");
                 let latency = began.elapsed();
                 assert_eq!(ended.code, Some(0), "{}", ended.message);
                 latency
@@ -97,10 +101,9 @@ fn connect(socket: &std::path::Path) -> Result<Client, String> {
     attached.map_err(|error| error.to_string())
 }
 
-fn ask(client: &mut Client, ground: &Ground, workload: Workload) -> Result<Ended, String> {
+fn ask(client: &mut Client, request: &RunRequest) -> Result<Ended, String> {
     let mut captured = Captured::default();
-    let end =
-        client.run(&ground.request(workload, &next_id()), None, &mut captured).map_err(|error| error.to_string())?;
+    let end = client.run(request, None, &mut captured).map_err(|error| error.to_string())?;
     let message = format!("{:?}", end.result.cause);
     Ok(Ended { code: Some(i32::from(end.result.cause.exit_code())), stdout: captured.stdout, message })
 }

@@ -195,12 +195,24 @@ fn a_daemon_without_descriptors_refuses_and_recovers() -> Verdict {
     Verdict::Proved
 }
 
+/// How many the spawners and the daemon have open, once the thread of the last connection is gone.
+fn settled_descriptors(daemon: &Daemon) -> Vec<usize> {
+    let is_connection = |task: &fs::DirEntry| {
+        fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.trim_end() == "connection")
+    };
+    wait_until(|| {
+        let mut threads = fs::read_dir(format!("/proc/{}/task", daemon.pid())).expect("it runs").flatten();
+        if threads.any(|task| is_connection(&task)) { Err("a connection is still open".to_owned()) } else { Ok(()) }
+    });
+    daemon.children().into_iter().chain([daemon.pid()]).map(descriptors).collect()
+}
+
 fn no_descriptor_and_no_memory_is_lost_with_each_run() -> Verdict {
     let place = Place::find().expect("the suite has one");
     let daemon = place.daemon();
     let run = |count| (0..count).for_each(|_| drop(place.remand(&["run", "-q", "--", "true"]).expect(0)));
     run(10);
-    let before: Vec<usize> = daemon.children().into_iter().chain([daemon.pid()]).map(descriptors).collect();
+    let before = settled_descriptors(&daemon);
     run(40);
     drop(Live::start(&place, &[], "echo ready; sleep 100"));
     remand_tests::stage::wait_until(|| {
@@ -208,7 +220,7 @@ fn no_descriptor_and_no_memory_is_lost_with_each_run() -> Verdict {
         if left == before.len() { Ok(()) } else { Err(format!("{left} processes")) }
     });
     run(1);
-    let after: Vec<usize> = daemon.children().into_iter().chain([daemon.pid()]).map(descriptors).collect();
+    let after = settled_descriptors(&daemon);
     assert!(before.iter().zip(&after).all(|(b, a)| a.abs_diff(*b) <= 2), "{before:?} became {after:?}");
     assert!(daemon.stop().success());
     Traces::assert_gone(|| place.traces());

@@ -7,6 +7,7 @@
 mod clock;
 mod exhausted;
 mod killed;
+mod recorded;
 mod walls;
 mod without;
 
@@ -18,6 +19,6 @@ fn main() -> ExitCode {
     if arguments.first().is_some_and(|first| first == without::FLAG) {
         return without::launch(&arguments[1..]);
     }
-    let rooms: [&[Case]; 4] = [walls::CASES, killed::CASES, exhausted::CASES, clock::CASES];
+    let rooms: [&[Case]; 5] = [walls::CASES, killed::CASES, recorded::CASES, exhausted::CASES, clock::CASES];
     remand_tests::stage::main(&rooms.concat())
 }

@@ -14,6 +14,7 @@ pub const CASES: &[Case] = cases![
     without_any_one_wall_nothing_runs_and_the_wall_is_named,
     without_a_control_group_hierarchy_nothing_runs,
     without_its_other_programs_nothing_runs,
+    a_shim_that_does_nothing_is_named_with_what_to_do,
     with_an_estate_that_forbids_it_nothing_runs,
     an_estate_that_others_can_write_is_not_believed,
     a_boot_that_fails_leaves_no_group,
@@ -146,6 +147,25 @@ fn without_a_control_group_hierarchy_nothing_runs() -> Verdict {
         }
     }
     assert!(doubts.is_empty(), "{}", doubts.join("; "));
+    works(&place);
+    Verdict::Proved
+}
+
+/// A program that runs, and is not the shim.
+fn a_shim_that_does_nothing_is_named_with_what_to_do() -> Verdict {
+    let place = Place::find().expect("the suite has one");
+    let folder = place.path().join("bin-other");
+    fs::create_dir(&folder).expect("ours");
+    for name in ["remand", "remandd", "remand-spawner"] {
+        fs::copy(place.binary(name), folder.join(name)).expect("ours");
+    }
+    fs::copy(place.binary("remand"), folder.join("remand-shim")).expect("ours");
+    let mut command = place.command(&["run", "--", "/bin/sh", "-c", "echo RAN"]);
+    let done = finish(command.env("REMAND_BIN_DIR", &folder), b"", PATIENCE);
+    let said = done.complaint();
+    assert!(done.code() == 125 && !done.text().contains("RAN"), "{}: {said}", done.code());
+    assert!(said.contains("remand-shim") && said.contains("install the four programs together"), "{said}");
+    settle(&place);
     works(&place);
     Verdict::Proved
 }

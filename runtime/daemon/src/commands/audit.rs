@@ -64,11 +64,11 @@ pub async fn carry_out(node: &Node, call: &mut Call, reply: &Reply) -> Result<()
     }
     if matches!(asked.what.as_str(), "checkpoint" | "proof") {
         let signed = cosign::checkpoint(node, &tenant).await?;
-        let answer = tokio::task::block_in_place(|| signed_answer(node, &tenant, &asked, &signed))?;
+        let answer = crate::threads::blocking(|| signed_answer(node, &tenant, &asked, &signed))?;
         reply.answer(&answer).await;
         return Ok(());
     }
-    let answer = tokio::task::block_in_place(|| answer(node, &tenant, &asked))?;
+    let answer = crate::threads::blocking(|| answer(node, &tenant, &asked))?;
     reply.answer(&answer).await;
     Ok(())
 }

@@ -102,7 +102,7 @@ fn take(writer: &mut Option<BlobWriter>, bytes: &[u8]) -> Result<(), Refusal> {
 }
 
 async fn finish(node: &Node, call: &Call, writer: BlobWriter, reply: &Reply) -> Result<(), Refusal> {
-    let stored = tokio::task::block_in_place(|| writer.finish()).map_err(unusable)?;
+    let stored = crate::threads::blocking(|| writer.finish()).map_err(unusable)?;
     direct::authorize(node, call, "blob.put", &stored.digest().to_hex()).await?;
     keep(node, &super::tenant(call)?, &stored).await?;
     let (sha256, bytes) = (stored.digest(), stored.bytes());
@@ -137,7 +137,7 @@ pub async fn keep(node: &Node, tenant: &TenantId, blob: &Stored) -> Result<(), R
 async fn get(node: &Node, tenant: &TenantId, digest: &Digest, reply: &Reply) -> Result<(), Refusal> {
     let mut sent = 0_u64;
     if *digest != Digest::of(b"") {
-        let file = tokio::task::block_in_place(|| node.workshop.blobs.open_blob(tenant, digest)).map_err(unusable)?;
+        let file = crate::threads::blocking(|| node.workshop.blobs.open_blob(tenant, digest)).map_err(unusable)?;
         let mut file = std::io::BufReader::with_capacity(STREAM_BYTES_MAX, file);
         let mut chunk = vec![0; STREAM_BYTES_MAX];
         loop {

@@ -45,7 +45,7 @@ pub async fn carry_out(node: &Node, call: &mut Call, reply: &Reply) -> Result<()
     let answer = match asked.what.as_str() {
         "show" => {
             let id = asked.plan_id.ok_or_else(|| Refusal::new(Code::Malformed, "plan_id is missing"))?;
-            tokio::task::block_in_place(|| show(node, &who.tenant, &id))?
+            crate::threads::blocking(|| show(node, &who.tenant, &id))?
         }
         what => {
             let plan = asked.plan.ok_or_else(|| Refusal::new(Code::Malformed, "plan is missing"))?;

@@ -57,12 +57,12 @@ pub async fn carry_out(node: &Node, call: &mut Call, reply: &Reply) -> Result<()
     let unknown = || refusal(NotaryError::NotRecorded(id.clone()));
     node.ledger.head(&tenant).ok_or_else(unknown)?;
     if let Format::Slsa = named.format {
-        let found = tokio::task::block_in_place(|| node.ledger.get_provenance(&tenant, id)).map_err(refusal)?;
+        let found = crate::threads::blocking(|| node.ledger.get_provenance(&tenant, id)).map_err(refusal)?;
         let view = found.ok_or_else(unknown)?.statement.slsa_view();
         return answer(reply, &Envelope::sign(view, node.notary.attest()).to_bytes()).await;
     }
     let checkpoint = cosign::checkpoint(node, &tenant).await?;
-    let proof = tokio::task::block_in_place(|| node.ledger.execution_proof(&tenant, id, &checkpoint));
+    let proof = crate::threads::blocking(|| node.ledger.execution_proof(&tenant, id, &checkpoint));
     answer(reply, &proof.map_err(refusal)?.to_bytes()).await
 }
 

@@ -56,7 +56,7 @@ pub async fn carry_out(node: &Node, call: &mut Call, reply: &Reply) -> Result<()
     direct::authorize(node, call, &format!("state.{}", asked.what), resource).await?;
     let about = Subject::from(&tenant);
     let state = TenantState::new(node.ledger.clone(), tenant, DEFAULT_QUOTA);
-    let answer = tokio::task::block_in_place(|| act(&state, &about, &asked)).map_err(refusal)?;
+    let answer = crate::threads::blocking(|| act(&state, &about, &asked)).map_err(refusal)?;
     let answer = answer.ok_or_else(|| Refusal::new(Code::NotFound, format!("key {:?}", asked.key)))?;
     reply.answer(&answer).await;
     Ok(())

@@ -17,7 +17,7 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 
 use crate::authority::internal;
-use crate::execution::{Input, Ticket};
+use crate::execution::{Executed, Input, Ticket};
 use crate::node::Node;
 use crate::order::Order;
 use crate::{contracts, journal};
@@ -118,8 +118,8 @@ impl Exec {
             cancel: Arc::clone(&running.cancel),
             watcher: None,
         };
-        let work = node.workshop.execute(&order, ticket, &started, permit);
-        let (result, stored) = tokio::runtime::Handle::current().block_on(work);
+        let work = node.workshop.execute(&order, ticket, std::future::ready(Ok(started)), permit);
+        let Executed { result, stored, .. } = tokio::runtime::Handle::current().block_on(work)?;
         node.leave(tenant, id, Some(Arc::new(result.clone())));
         Ok((result, stored))
     }

@@ -27,8 +27,9 @@ const CHECKPOINT_PAGES: u32 = 4000;
 /// "rmnd": `PRAGMA application_id`.
 const APPLICATION_ID: i32 = 0x726d_6e64;
 
-const FORMAT: i32 = 1;
+const FORMAT: i32 = 2;
 
+/// State has row ids: values of some kilobytes, stored beside their keys, would be read whole whenever keys are compared.
 const SCHEMA: &str = "
 CREATE TABLE tenant(no INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, size INTEGER NOT NULL, root BLOB NOT NULL,
     timestamp INTEGER NOT NULL, wall INTEGER NOT NULL) STRICT;
@@ -38,8 +39,8 @@ CREATE TABLE ev(id INTEGER PRIMARY KEY, kind INTEGER NOT NULL, subject INTEGER N
     bytes BLOB NOT NULL) STRICT;
 CREATE INDEX ev_subject ON ev(subject);
 CREATE TABLE tile(id INTEGER PRIMARY KEY, bytes BLOB NOT NULL) STRICT;
-CREATE TABLE state(tenant INTEGER NOT NULL, ns TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL,
-    PRIMARY KEY(tenant, ns, key)) STRICT, WITHOUT ROWID;
+CREATE TABLE state(no INTEGER PRIMARY KEY, tenant INTEGER NOT NULL, ns TEXT NOT NULL, key TEXT NOT NULL,
+    value BLOB NOT NULL, UNIQUE(tenant, ns, key)) STRICT;
 ";
 
 /// The row id of an event.
@@ -178,7 +179,10 @@ impl AuditStore for SqliteStore {
         let (namespace, name) = (key.namespace(), key.key());
         let done = match value {
             Some(value) => self
-                .cached("INSERT OR REPLACE INTO state(tenant,ns,key,value) VALUES(?1,?2,?3,?4)")?
+                .cached(
+                    "INSERT INTO state(tenant,ns,key,value) VALUES(?1,?2,?3,?4) \
+                     ON CONFLICT(tenant,ns,key) DO UPDATE SET value=excluded.value",
+                )?
                 .execute(params![tenant, namespace, name, value]),
             None => self
                 .cached("DELETE FROM state WHERE tenant=?1 AND ns=?2 AND key=?3")?
