@@ -171,6 +171,10 @@ pub(crate) fn state(global: &Global, verb: &StateVerb) -> Result<u8, Failure> {
 
 pub(crate) fn blob(global: &Global, verb: &BlobVerb) -> Result<u8, Failure> {
     match verb {
+        BlobVerb::List => return ask(global, Command::Blob, &json!({"what": "list"})),
+        BlobVerb::Remove { sha256 } => {
+            return ask(global, Command::Blob, &json!({"sha256": sha256, "what": "remove"}));
+        }
         BlobVerb::Put { file } => {
             let mut client = connect::attached(global)?;
             let stored = documents::send_file(&mut client, file)?;

@@ -89,7 +89,7 @@ pub(crate) enum Verb {
         #[arg(long)]
         json: bool,
     },
-    /// End what earlier lives of the daemon left behind
+    /// End what earlier lives of the daemon left behind; remove blobs that nothing refers to, and images unused for a day
     Gc {
         /// Only say what would be ended
         #[arg(long)]
@@ -361,6 +361,11 @@ pub(crate) enum StateVerb {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum BlobVerb {
+    /// List the tenant's blobs and how often each is referred to
+    List,
+    /// Give back the reference of whoever put a blob; what the chain does not name goes with the next `remand gc`
+    #[command(visible_alias = "rm")]
+    Remove { sha256: Digest },
     /// Put a file's bytes; `-` is standard input
     Put { file: PathBuf },
     /// Write a blob's bytes to a new file, or to standard output

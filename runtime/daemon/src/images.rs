@@ -3,10 +3,11 @@
 //!
 //! Both are named by the digest of the blob's bytes and shared; who may use them is decided by who has the blob.
 
-use std::fs::{File, Permissions};
+use std::fs::{File, FileTimes, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use remand_image::Bounds;
 use remand_ledger::blob::BlobError;
@@ -31,7 +32,7 @@ pub fn unpack(node: &Node, tenant: &TenantId, root: &RootChoice) -> Result<(), R
     let blob = node.workshop.blobs.hold(tenant, &digest).map_err(unusable)?;
     let place = node.ground.images.join(digest.to_hex());
     if place.is_dir() {
-        return Ok(());
+        return touch(&place);
     }
     crate::threads::blocking(|| {
         let alone = UNPACKING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -59,7 +60,7 @@ pub fn program(node: &Node, tenant: &TenantId, digest: &Digest) -> Result<PathBu
     crate::threads::blocking(|| {
         let alone = UNPACKING.lock().unwrap_or_else(PoisonError::into_inner);
         if place.is_file() {
-            return Ok(place);
+            return touch(&place).map(|()| place);
         }
         let mut bytes = node.workshop.blobs.open_blob(tenant, digest).map_err(unusable)?;
         let fresh = place.with_extension("new");
@@ -75,6 +76,48 @@ pub fn program(node: &Node, tenant: &TenantId, digest: &Digest) -> Result<PathBu
         let failed = |error| Refusal::new(Code::Internal, format!("program {digest}: {error}"));
         copied.map(|()| place).map_err(failed)
     })
+}
+
+/// Removes what was unpacked here and not used for a day, as long as nothing runs or waits; it is unpacked again when asked for.
+/// Returns how many there were.
+///
+/// # Errors
+/// A refusal: the folder cannot be read, or one of them not be removed.
+pub fn collect(node: &Node, dry_run: bool) -> Result<u64, Refusal> {
+    const UNUSED: Duration = Duration::from_secs(24 * 3600);
+    let alone = UNPACKING.lock().unwrap_or_else(PoisonError::into_inner);
+    if node.running_count() > 0 {
+        return Ok(0);
+    }
+    let failed = |error: &dyn std::fmt::Display| Refusal::new(Code::Internal, format!("unpacked images: {error}"));
+    let mut count = 0;
+    for entry in std::fs::read_dir(&node.ground.images).map_err(|error| failed(&error))? {
+        let entry = entry.map_err(|error| failed(&error))?;
+        let facts = entry.metadata().map_err(|error| failed(&error))?;
+        let used = facts.accessed().and_then(|time| time.elapsed().map_err(std::io::Error::other));
+        if used.is_ok_and(|used| used < UNUSED) {
+            continue;
+        }
+        count += 1;
+        if dry_run {
+            continue;
+        }
+        if facts.is_dir() {
+            // What is no image any more was removed by somebody else.
+            remand_image::remove(&entry.path()).map(|_| ()).map_err(|error| failed(&chain(&error)))?;
+        } else {
+            std::fs::remove_file(entry.path()).map_err(|error| failed(&error))?;
+        }
+    }
+    drop(alone);
+    Ok(count)
+}
+
+/// Notes that it is used now: what is not used for long is collected.
+fn touch(place: &Path) -> Result<(), Refusal> {
+    let times = FileTimes::new().set_accessed(SystemTime::now());
+    let touched = File::open(place).and_then(|file| file.set_times(times));
+    touched.map_err(|error| Refusal::new(Code::Internal, format!("{}: {error}", place.display())))
 }
 
 /// What a client hears of a blob that cannot be used.

@@ -261,6 +261,22 @@ impl BlobStore {
         Ok(collected)
     }
 
+    /// What [`Self::collect`] would remove.
+    ///
+    /// # Errors
+    /// [`BlobError`].
+    pub fn unreferenced(&self, tenant: &TenantId) -> Result<Collected, BlobError> {
+        let mut found = Collected::default();
+        for (digest, bytes) in self.list(tenant)? {
+            let is_held = self.inner.held().contains_key(&(tenant.clone(), digest));
+            if !is_held && self.references(tenant, &digest)? == 0 {
+                found.blobs += 1;
+                found.bytes += bytes;
+            }
+        }
+        Ok(found)
+    }
+
     fn remove_unreferenced(
         &self,
         tenant: &TenantId,

@@ -96,6 +96,10 @@ event_types! {
     STATE_DELETED = "STATE_DELETED";
     /// Keys of a tenant's state were listed.
     STATE_LISTED = "STATE_LISTED";
+    /// A client put a blob, and refers to it from now on.
+    BLOB_STORED = "BLOB_STORED";
+    /// The client that put a blob refers to it no longer.
+    BLOB_RELEASED = "BLOB_RELEASED";
     /// A blob that the chain once named was removed.
     BLOB_REMOVED = "BLOB_REMOVED";
     /// The statement about an execution was recorded.

@@ -4,8 +4,8 @@ use std::io::Read as _;
 use std::sync::Arc;
 
 use remand_authority::table::Action;
-use remand_ledger::blob::{BlobWriter, Stored};
-use remand_ledger::store::Condition;
+use remand_ledger::blob::{BlobStore, BlobWriter, Stored};
+use remand_ledger::store::{Condition, StoreError};
 use remand_ledger::{StateKey, StateOp, Transaction};
 use remand_model::envelope::{Command, Frame, STREAM_BYTES_MAX};
 use remand_model::event::{NewEvent, Subject};
@@ -25,8 +25,8 @@ const PUT: &str = "blob.put";
 
 pub fn action(command: Command, what: &str) -> Option<Action> {
     match (command, what) {
-        (Command::Blob, "put") => Some(Action::BlobPut),
-        (Command::Blob, "get") => Some(Action::BlobGet),
+        (Command::Blob, "put" | "remove") => Some(Action::BlobPut),
+        (Command::Blob, "get" | "list") => Some(Action::BlobGet),
         _ => None,
     }
 }
@@ -50,7 +50,15 @@ pub async fn carry_out(node: &Node, call: &mut Call, reply: &Reply) -> Result<()
             direct::authorize(node, call, "blob.get", &digest.to_hex()).await?;
             get(node, &tenant, &digest, reply).await
         }
-        _ => Err(Refusal::new(Code::Malformed, "put takes no sha256, get takes one")),
+        ("list", None) => {
+            direct::holds(node, call, "blob.get")?;
+            list(node, &tenant, reply).await
+        }
+        ("remove", Some(digest)) => {
+            direct::authorize(node, call, "blob.put", &digest.to_hex()).await?;
+            remove(node, &tenant, &digest, reply).await
+        }
+        _ => Err(Refusal::new(Code::Malformed, "put and list take no sha256, get and remove take one")),
     }
 }
 
@@ -118,8 +126,7 @@ pub async fn keep(node: &Node, tenant: &TenantId, blob: &Stored) -> Result<(), R
     if is_kept()? {
         return Ok(());
     }
-    let kind: EventType = "BLOB_STORED".parse().map_err(|error| internal(&error))?;
-    let event = NewEvent::new(kind, Subject::from(tenant))
+    let event = NewEvent::new(EventType::BLOB_STORED, Subject::from(tenant))
         .claim("sha256", *blob.digest())
         .claim("bytes", blob.bytes().to_string());
     let mut transaction = Transaction::new(tenant.clone())
@@ -132,6 +139,45 @@ pub async fn keep(node: &Node, tenant: &TenantId, blob: &Stored) -> Result<(), R
         Err(refusal) if refusal.code == Code::Conflict && is_kept()? => Ok(()),
         other => other.map(drop),
     }
+}
+
+/// Every blob of the tenant, by its digest, and how much of the chain and of clients refers to it.
+async fn list(node: &Node, tenant: &TenantId, reply: &Reply) -> Result<(), Refusal> {
+    let rows = tokio::task::block_in_place(|| {
+        let mut all = node.workshop.blobs.list(tenant)?;
+        all.sort_unstable();
+        let row = |(digest, bytes): (Digest, u64)| {
+            let references = node.workshop.blobs.references(tenant, &digest)?;
+            Ok(json!({"sha256": digest, "bytes": bytes, "references": references}))
+        };
+        all.into_iter().map(row).collect::<Result<Vec<_>, StoreError>>()
+    });
+    let rows = rows.map_err(|error| unusable(error.into()))?;
+    reply.answer(&json!({"protocol_version": PROTOCOL_VERSION, "blobs": rows})).await;
+    Ok(())
+}
+
+/// Gives back the reference of the client that put a blob. What the chain refers to stays; the rest goes with the next sweep.
+async fn remove(node: &Node, tenant: &TenantId, digest: &Digest, reply: &Reply) -> Result<(), Refusal> {
+    let internal = |error: &dyn std::fmt::Display| Refusal::new(Code::Internal, error.to_string());
+    let key = StateKey::new(PUT, &digest.to_hex()).map_err(|error| internal(&error))?;
+    if node.ledger.state(tenant, &key).map_err(|error| internal(&error))?.is_none() {
+        return Err(Refusal::new(Code::NotFound, format!("blob {digest}: no client of this tenant has put it")));
+    }
+    let file = tokio::task::block_in_place(|| node.workshop.blobs.open_blob(tenant, digest)).map_err(unusable)?;
+    let bytes = file.metadata().map_err(|error| internal(&error))?.len();
+    let event = NewEvent::new(EventType::BLOB_RELEASED, Subject::from(tenant))
+        .claim("sha256", *digest)
+        .claim("bytes", bytes.to_string());
+    let mut transaction = Transaction::new(tenant.clone())
+        .event(event)
+        .op(StateOp::Require { key: key.clone(), condition: Condition::Present })
+        .op(StateOp::Delete { key });
+    transaction.ops.extend(BlobStore::release_ops(digest, bytes));
+    drop(node.append(transaction).await?);
+    let references = node.workshop.blobs.references(tenant, digest).map_err(|error| internal(&error))?;
+    reply.answer(&json!({"protocol_version": PROTOCOL_VERSION, "sha256": digest, "references": references})).await;
+    Ok(())
 }
 
 async fn get(node: &Node, tenant: &TenantId, digest: &Digest, reply: &Reply) -> Result<(), Refusal> {
