@@ -143,7 +143,7 @@ pub async fn keep(node: &Node, tenant: &TenantId, blob: &Stored) -> Result<(), R
 
 /// Every blob of the tenant, by its digest, and how much of the chain and of clients refers to it.
 async fn list(node: &Node, tenant: &TenantId, reply: &Reply) -> Result<(), Refusal> {
-    let rows = tokio::task::block_in_place(|| {
+    let rows = blocking(|| {
         let mut all = node.workshop.blobs.list(tenant)?;
         all.sort_unstable();
         let row = |(digest, bytes): (Digest, u64)| {
@@ -164,7 +164,7 @@ async fn remove(node: &Node, tenant: &TenantId, digest: &Digest, reply: &Reply) 
     if node.ledger.state(tenant, &key).map_err(|error| internal(&error))?.is_none() {
         return Err(Refusal::new(Code::NotFound, format!("blob {digest}: no client of this tenant has put it")));
     }
-    let file = tokio::task::block_in_place(|| node.workshop.blobs.open_blob(tenant, digest)).map_err(unusable)?;
+    let file = blocking(|| node.workshop.blobs.open_blob(tenant, digest)).map_err(unusable)?;
     let bytes = file.metadata().map_err(|error| internal(&error))?.len();
     let event = NewEvent::new(EventType::BLOB_RELEASED, Subject::from(tenant))
         .claim("sha256", *digest)

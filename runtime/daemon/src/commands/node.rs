@@ -15,6 +15,7 @@ use crate::conversation::{Call, Reply};
 use crate::images;
 use crate::node::Node;
 use crate::notary::chain;
+use crate::threads::blocking;
 
 pub fn action(command: Command, _what: &str) -> Option<Action> {
     match command {
@@ -34,7 +35,7 @@ pub async fn carry_out(node: &Node, call: &mut Call, reply: &Reply) -> Result<()
     match call.header.command {
         Command::Sweep => {
             let wanted: Sweep = super::read(&call.payload)?;
-            reply.answer(&tokio::task::block_in_place(|| sweep(node, wanted.dry_run))?).await;
+            reply.answer(&blocking(|| sweep(node, wanted.dry_run))?).await;
         }
         _ => {
             let (all, queued) = (node.running_count(), node.admission.waiting_count());
