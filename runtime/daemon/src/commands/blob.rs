@@ -19,6 +19,7 @@ use crate::direct;
 use crate::images::unusable;
 use crate::limits;
 use crate::node::Node;
+use crate::threads::blocking;
 
 /// Blobs that a client has put: each holds one reference.
 const PUT: &str = "blob.put";
@@ -110,7 +111,7 @@ fn take(writer: &mut Option<BlobWriter>, bytes: &[u8]) -> Result<(), Refusal> {
 }
 
 async fn finish(node: &Node, call: &Call, writer: BlobWriter, reply: &Reply) -> Result<(), Refusal> {
-    let stored = crate::threads::blocking(|| writer.finish()).map_err(unusable)?;
+    let stored = blocking(|| writer.finish()).map_err(unusable)?;
     direct::authorize(node, call, "blob.put", &stored.digest().to_hex()).await?;
     keep(node, &super::tenant(call)?, &stored).await?;
     let (sha256, bytes) = (stored.digest(), stored.bytes());
@@ -183,7 +184,7 @@ async fn remove(node: &Node, tenant: &TenantId, digest: &Digest, reply: &Reply) 
 async fn get(node: &Node, tenant: &TenantId, digest: &Digest, reply: &Reply) -> Result<(), Refusal> {
     let mut sent = 0_u64;
     if *digest != Digest::of(b"") {
-        let file = crate::threads::blocking(|| node.workshop.blobs.open_blob(tenant, digest)).map_err(unusable)?;
+        let file = blocking(|| node.workshop.blobs.open_blob(tenant, digest)).map_err(unusable)?;
         let mut file = std::io::BufReader::with_capacity(STREAM_BYTES_MAX, file);
         let mut chunk = vec![0; STREAM_BYTES_MAX];
         loop {
