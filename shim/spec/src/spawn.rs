@@ -3,7 +3,7 @@
 use crate::{DecodeError, Reader, Writer};
 
 /// The first number of an encoded spec; another number is another version.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// A host path shown inside.
 #[derive(Debug, Clone, PartialEq, Eq)]
