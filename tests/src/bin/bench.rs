@@ -55,10 +55,11 @@ fn bench(options: &BTreeMap<String, String>) -> Result<(), String> {
     let load = Load { launchers: number(options, "launchers", 8)?, time, blocks: BLOCKS };
     let only: Option<Vec<&str>> = options.get("only").map(|names| names.split(',').collect());
     let chosen = |peer: &Peer| only.as_ref().is_none_or(|names| names.contains(&peer.name()));
+    let before = busy();
     measure::adopt_orphans();
     let sections: Vec<report::Section> =
         Workload::MEASURED.into_iter().map(|workload| section(&ground, workload, &chosen, rounds, &load)).collect();
-    let text = report::render(&machine(rounds, &load), &sections);
+    let text = report::render(&format!("{} {}", machine(rounds, &load), neighbours(&before)), &sections);
     std::io::stdout().write_all(text.as_bytes()).map_err(|error| format!("stdout: {error}"))?;
     options.get("out").map_or(Ok(()), |file| std::fs::write(file, &text).map_err(|error| format!("{file}: {error}")))
 }
@@ -98,6 +99,16 @@ fn machine(rounds: usize, load: &Load) -> String {
         load.time.as_secs_f64(),
         versions.join(", ")
     )
+}
+
+/// The load average over the last minute.
+fn busy() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().unwrap_or_default().to_owned()
+}
+
+fn neighbours(before: &str) -> String {
+    format!("Load average {before} before the run and {} after it.", busy())
 }
 
 fn version(program: &str) -> Option<String> {
