@@ -6,7 +6,7 @@ use remand_tests::stage::{boxed, cells, status, wait_until};
 use remand_tests::suite::{Case, Verdict};
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
 pub const CASES: &[Case] =
@@ -15,16 +15,22 @@ pub const CASES: &[Case] =
 /// read(2) from descriptor 4, as proc_pid_syscall(5) shows it: the keeper waits for the daemon's word.
 const WAITS_FOR_LEAVE: &str = "0 0x4 ";
 
+/// Begins to write, says so, and holds until nobody talks to it any more.
+const HOLD: &str = "import sqlite3, sys
+database = sqlite3.connect(sys.argv[1], isolation_level=None)
+database.execute('BEGIN IMMEDIATE')
+print('held', flush=True)
+sys.stdin.read()";
+
 /// Somebody who writes to the ledger's database and does not come to an end.
 struct Holder(Child);
 
 impl Holder {
     fn hold(place: &Place) -> Self {
         let database = place.state().join("ledger/ledger.db");
-        let mut command = Command::new("sqlite3");
-        let mut child =
-            command.arg(database).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it is installed");
-        child.stdin.as_mut().expect("a pipe").write_all(b"BEGIN IMMEDIATE;\nSELECT 'held';\n").expect("it reads");
+        let mut command = Command::new("python3");
+        command.args(["-c", HOLD]).arg(database).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("it is installed");
         let mut said = String::new();
         BufReader::new(child.stdout.as_mut().expect("a pipe")).read_line(&mut said).expect("it prints");
         assert_eq!(said, "held\n");
@@ -36,7 +42,7 @@ impl Drop for Holder {
     fn drop(&mut self) {
         drop(self.0.stdin.take());
         if let Err(error) = self.0.wait() {
-            eprintln!("sqlite3: {error}");
+            eprintln!("python3: {error}");
         }
     }
 }
