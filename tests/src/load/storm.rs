@@ -18,8 +18,8 @@ const SPAWNER_LIFE: Duration = Duration::from_millis(1000);
 const HEIR_MADE: Duration = Duration::from_millis(500);
 /// How long a daemon lives in the second phase.
 const DAEMON_LIFE: Duration = Duration::from_secs(3);
-/// Idle connections that the ledger keeps to its database, each with the write-ahead log beside it.
-const READERS_MAX: usize = 8;
+/// Connections of the ledger to its database: those that it keeps, and those of reads under way, whose descriptors SQLite keeps.
+const READERS_MAX: usize = 24;
 /// Real processes at once.
 const PROCESSES: usize = 4;
 

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Condvar, Mutex, MutexGuard};
 
 use remand_model::{Digest, TenantId};
 use rusqlite::types::Value;
@@ -13,39 +13,76 @@ use crate::store::{AuditReader, EVENTS_MAX, Filed, Filter, Head, StateKey, State
 
 pub(super) const STATE: &str = "SELECT value FROM state WHERE tenant=?1 AND ns=?2 AND key=?3";
 
-/// Idle connections that are kept.
+/// Connections that are kept, and short reads at once: SQLite keeps the descriptor of a closed connection for as long as any
+/// other of this process is open.
 const POOL_MAX: usize = 4;
 
 pub(super) struct SqliteReader {
     path: PathBuf,
-    pool: Mutex<Vec<Connection>>,
+    pool: Mutex<Pool>,
+    /// Rung when a short read has ended.
+    ended: Condvar,
+}
+
+#[derive(Default)]
+struct Pool {
+    idle: Vec<Connection>,
+    short_reads: usize,
 }
 
 impl SqliteReader {
-    pub(super) const fn new(path: PathBuf) -> Self {
-        Self { path, pool: Mutex::new(Vec::new()) }
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path, pool: Mutex::default(), ended: Condvar::new() }
     }
 
-    fn connect(&self) -> rusqlite::Result<Connection> {
+    fn connect(&self) -> Result<Connection, StoreError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(&self.path, flags)?;
-        connection.pragma_update(None, "query_only", true)?;
-        Ok(connection)
+        let opened = Connection::open_with_flags(&self.path, flags).and_then(|connection| {
+            connection.pragma_update(None, "query_only", true)?;
+            Ok(connection)
+        });
+        let unopened = |source| StoreError::Database {
+            what: "be opened for reading",
+            path: self.path.clone(),
+            source: Box::new(source),
+        };
+        opened.map_err(unopened)
     }
 
+    fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.pool.lock().expect("no thread panics while it holds the pool")
+    }
+
+    /// A read that calls nobody back: it waits while as many are under way as connections are kept.
     fn read<T>(
         &self,
         what: &'static str,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
-        let idle = self.pool.lock().expect("no thread panics while it holds the pool").pop();
-        let (what_else, path) = ("be opened for reading", || self.path.clone());
-        let unopened = |source| StoreError::Database { what: what_else, path: path(), source: Box::new(source) };
-        let connection = idle.map_or_else(|| self.connect(), Ok).map_err(unopened)?;
+        let mut pool = self.pool();
+        while pool.short_reads >= POOL_MAX {
+            pool = self.ended.wait(pool).expect("no thread panics while it holds the pool");
+        }
+        pool.short_reads += 1;
+        drop(pool);
+        let outcome = self.visit(what, read);
+        self.pool().short_reads -= 1;
+        self.ended.notify_one();
+        outcome
+    }
+
+    /// A read that calls back for each row, and whose caller may read meanwhile: it waits for nobody.
+    fn visit<T>(
+        &self,
+        what: &'static str,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        let idle = self.pool().idle.pop();
+        let connection = idle.map_or_else(|| self.connect(), Ok)?;
         let outcome = read(&connection).map_err(StoreError::database(&connection, what))?;
-        let mut pool = self.pool.lock().expect("no thread panics while it holds the pool");
-        if pool.len() < POOL_MAX {
-            pool.push(connection);
+        let mut pool = self.pool();
+        if pool.idle.len() < POOL_MAX {
+            pool.idle.push(connection);
         }
         Ok(outcome)
     }
@@ -83,7 +120,7 @@ fn show(tenant: u32, rows: &mut rusqlite::Rows<'_>, visit: &mut Visit<'_>) -> ru
 
 impl AuditReader for SqliteReader {
     fn rest(&self) {
-        self.pool.lock().expect("no thread panics while it holds the pool").clear();
+        self.pool().idle.clear();
     }
 
     fn heads(&self) -> Result<Vec<Head>, StoreError> {
@@ -96,7 +133,7 @@ impl AuditReader for SqliteReader {
     }
 
     fn entries(&self, tenant: u32, from: u64, to: u64, visit: &mut Visit<'_>) -> Result<(), StoreError> {
-        self.read("read events", |connection| {
+        self.visit("read events", |connection| {
             let mut statement =
                 connection.prepare_cached("SELECT id,bytes FROM ev WHERE id>=?1 AND id<?2 ORDER BY id")?;
             let mut rows = statement.query([event_row(tenant, from), event_row(tenant, to)])?;
@@ -146,7 +183,7 @@ impl AuditReader for SqliteReader {
             add(" AND wall<?", clock(us));
         }
         add(" ORDER BY id LIMIT ?", (filter.limit() as i64).into());
-        self.read("find events", |connection| {
+        self.visit("find events", |connection| {
             let mut statement = connection.prepare_cached(&sql)?;
             let mut rows = statement.query(params_from_iter(values))?;
             show(tenant, &mut rows, visit)
